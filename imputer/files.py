@@ -1,0 +1,102 @@
+"""Files: their hashes, their names, and how to write one wholly or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from imputer.errors import OutputError
+
+CHUNK_BYTES = 1 << 20
+# Longest first: .nii.gz before .gz.
+SUFFIXES = (
+    ".safetensors",
+    ".nii.gz",
+    ".mgh.gz",
+    ".nhdr",
+    ".nrrd",
+    ".json",
+    ".nii",
+    ".mha",
+    ".mhd",
+    ".mgz",
+    ".mgh",
+    ".pth",
+    ".png",
+)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file as 64 lower-case hexadecimal digits, read piece by piece; OSError where it cannot be read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def strip_suffixes(path: Path) -> str:
+    """Name of a file without its folder and its known suffix: ``a/t1.5_x.nii.gz`` gives ``t1.5_x``."""
+    return path.name[: len(path.name) - len(_known_suffix(path.name))]
+
+
+def _known_suffix(name: str) -> str:
+    lowered = name.lower()
+    for suffix in SUFFIXES:
+        if lowered.endswith(suffix) and len(name) > len(suffix):
+            return name[-len(suffix) :]
+    return ""
+
+
+@contextmanager
+def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside the target; rename it to the target at the end, delete it on any failure.
+
+    The temporary name ends like the target's, as writers choose the format by it. Whatever happens, the target is
+    either as it was or complete.
+
+    Raises
+    ------
+    OutputError
+        Where the target exists and `overwrite` is false, or the system refuses to write (OSError inside the block).
+    """
+    _check(target, overwrite)
+    suffix = _known_suffix(target.name) or target.suffix
+    temporary = target.parent / f".imputer-{secrets.token_hex(6)}{suffix}"
+    try:
+        yield temporary
+        _check(target, overwrite)  # somebody else may have been faster
+        temporary.replace(target)
+    except OSError as error:
+        raise _refusal(target, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _check(target: Path, overwrite: bool) -> None:
+    try:
+        if target.is_dir():
+            raise OutputError(f"{target.name} is a folder, not a file.", remedy="Choose another output.")
+        if not overwrite and target.exists():
+            raise OutputError(
+                f"{target.name} exists already.",
+                remedy="Choose another output, or allow to overwrite it with --overwrite.",
+            )
+        if not target.parent.is_dir():
+            raise OutputError(f"The folder for {target.name} does not exist.", remedy="Create it first.")
+    except OSError as error:
+        raise _refusal(target, error) from error
+
+
+def _refusal(target: Path, error: OSError) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"No space is left to write {target.name}.", remedy="Free some, or choose another folder.")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"The folder for {target.name} is read-only.", remedy="Choose another output.")
+    reason = error.strerror or type(error).__name__
+    return OutputError(f"{target.name} could not be written ({reason}).", remedy="Choose another output.")
