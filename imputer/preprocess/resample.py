@@ -1,0 +1,110 @@
+"""In-plane resampling to the pixel size of a model, and back on the exact former grid, with SimpleITK."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from imputer.errors import InputError
+from imputer.preprocess.step import Undo, affine_from_json, affine_to_json, index_affine
+from imputer.volume import Volume
+
+LARGEST_SIZE = 2048  # pixels along an axis; only an affine in a wrong unit leads there
+# Full width at half maximum of a Gaussian with sigma 1. A pixel is taken as a Gaussian as wide as itself: widening it
+# from 1 to r pixels needs sigma^2 = (r^2 - 1) / 2.355^2 (Cardoso et al., MICCAI 2015, "Scale factor point spread
+# function matching").
+FWHM_OF_SIGMA = 2 * math.sqrt(2 * math.log(2))
+SPLINE_MINIMUM = 4  # pixels along an axis that ITK's cubic B-spline needs
+_Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Resample:
+    """Bring axes 0 and 1 to one spacing; axis 2 stays as it is.
+
+    Attributes
+    ----------
+    spacing_mm : float
+        Spacing along i and j afterwards.
+    tolerance : float
+        Nothing is done where both spacings differ by no more than this from `spacing_mm` (relative).
+    """
+
+    spacing_mm: float = 0.9
+    tolerance: float = 0.12
+
+    def forward(self, volume: Volume) -> tuple[Volume, Undo]:
+        """Volume with the wanted spacing, on a grid with the same centre and, to half a pixel, the same extent.
+
+        Raises
+        ------
+        InputError
+            Where the grid would become absurdly large.
+        """
+        spacing = volume.spacing[:2]
+        if all(abs(size / self.spacing_mm - 1) <= self.tolerance for size in spacing):
+            return volume, {"done": False, "lossy": False}
+        ratios = [self.spacing_mm / size for size in spacing]  # new pixels, counted in old ones
+        sizes = [max(1, round(size / ratio)) for size, ratio in zip(volume.shape, ratios, strict=False)]
+        if max(sizes) > LARGEST_SIZE:
+            extent = " x ".join(f"{size:g}" for size in spacing)
+            raise InputError(
+                f"Pixels of {extent} mm make a volume of {max(sizes)} pixels of {self.spacing_mm:g} mm across."
+            )
+        offsets = [
+            (old - 1) / 2 - (new - 1) / 2 * ratio for old, new, ratio in zip(volume.shape, sizes, ratios, strict=False)
+        ]
+        array = _shrink_or_grow(volume.array, sizes, ratios, offsets)
+        undo = {
+            "done": True,
+            "lossy": True,
+            "shape": list(volume.shape),
+            "affine": affine_to_json(volume.affine),
+            "ratios": ratios,
+            "offsets": offsets,
+        }
+        return volume.with_grid(array, volume.affine @ index_affine([*ratios, 1.0], [*offsets, 0.0])), undo
+
+    def inverse(self, volume: Volume, undo: Undo) -> Volume:
+        """Volume on the former grid, by cubic B-splines, within the range of the given values."""
+        if not undo["done"]:
+            return volume
+        array = _back(volume.array, undo["shape"], undo["ratios"], undo["offsets"])
+        return volume.with_grid(array, affine_from_json(undo["affine"]))
+
+
+def _shrink_or_grow(array: _Array, sizes: list[int], ratios: list[float], offsets: list[float]) -> _Array:
+    variances = [max(ratio**2 - 1, 0) / FWHM_OF_SIGMA**2 for ratio in ratios]  # in old pixels; against aliasing
+    width = 2 * math.ceil(4 * math.sqrt(max(variances))) + 3
+    result = np.empty((*sizes, array.shape[2]), dtype=np.float32, order="F")
+    for k in range(array.shape[2]):  # one by one: ITK's filters hold several copies of what they are given
+        image = sitk.GetImageFromArray(array[:, :, k].T)
+        if max(variances) > 0:
+            image = sitk.DiscreteGaussian(image, variances, width, 0.001, False)
+        result[:, :, k] = _resampled(image, sitk.sitkLinear, sizes, offsets, ratios)
+    return result
+
+
+def _back(array: _Array, shape: list[int], ratios: list[float], offsets: list[float]) -> _Array:
+    method = sitk.sitkBSpline if min(array.shape[:2]) >= SPLINE_MINIMUM else sitk.sitkLinear
+    steps = [1 / ratio for ratio in ratios]
+    starts = [-offset / ratio for offset, ratio in zip(offsets, ratios, strict=True)]
+    result = np.empty(shape, dtype=np.float32, order="F")
+    for k in range(shape[2]):
+        image = sitk.GetImageFromArray(array[:, :, k].T)
+        result[:, :, k] = _resampled(image, method, shape[:2], starts, steps)
+    return np.clip(result, array.min(), array.max(), out=result)
+
+
+def _resampled(image: sitk.Image, method: int, size: list[int], starts: list[float], steps: list[float]) -> _Array:
+    """Values of a slice at the indices start + n * step along each axis; the outermost values go on outside it."""
+    identity = [float(value) for value in np.eye(len(size)).ravel()]
+    transform = cast(Any, sitk).Transform(len(size), sitk.sitkIdentity)  # SimpleITK types few of its names
+    grid = sitk.Resample(image, size, transform, method, starts, steps, identity, 0.0, sitk.sitkFloat32, True)
+    values: _Array = sitk.GetArrayFromImage(grid).T
+    return values
