@@ -1,0 +1,148 @@
+"""The sidecar: what was made from what, by which model, with which settings. It holds no patient's data.
+
+Of the input it names the file and its hash, and nothing of its header.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imputer.files import replacing, sha256_of
+from imputer.modality import Modality
+
+NOTICE = "Synthetic image, not for diagnosis."
+# Distributions whose version can change a result.
+_DISTRIBUTIONS = ("imputer", "torch", "numpy", "nibabel", "SimpleITK", "pydicom", "safetensors")
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """Which weights: `weights_sha256` is 64 hexadecimal digits."""
+
+    id: str
+    version: str
+    weights_sha256: str
+    licence: str
+    citation: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """How they were run: `precision` as fp32, bf16 or fp16, `device` as cpu, cuda:0 or mps, `seconds` of wall time."""
+
+    steps: int
+    samples: int
+    seed: int
+    precision: str
+    device: str
+    seconds: float
+
+
+def sidecar(
+    *,
+    source: Path | None,
+    from_: Modality,
+    to: Modality,
+    model: ModelRecord,
+    run: RunRecord,
+    intensity_scale: Mapping[str, Any] | float | str,
+    scope_warnings: Sequence[str],
+    recipe: Sequence[Mapping[str, Any]],
+    undo: Sequence[Mapping[str, Any]],
+    versions: Mapping[str, str],
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What the JSON beside a synthetic volume says, ready for `write_json`.
+
+    Parameters
+    ----------
+    source : the input file, hashed here; None for a volume that only existed in memory.
+    intensity_scale : how the grey values of the result came about.
+    scope_warnings : what about the input is outside the model's scope; empty where nothing is.
+    recipe, undo : the preprocessing steps as data, and what they noted to be undone by.
+    versions : of the software, see `software_versions`.
+    notes : what was changed on reading, e.g. "12 NaN voxels set to 0".
+
+    Raises
+    ------
+    OSError
+        Where the source cannot be read.
+    """
+    return {
+        "synthetic": True,
+        "notice": NOTICE,
+        "source": None if source is None else {"file": source.name, "sha256": sha256_of(source)},
+        "from": from_.value,
+        "to": to.value,
+        "model": {
+            "id": model.id,
+            "version": model.version,
+            "weights_sha256": model.weights_sha256,
+            "licence": model.licence,
+            "citation": model.citation,
+        },
+        "steps": run.steps,
+        "samples": run.samples,
+        "seed": run.seed,
+        "precision": run.precision,
+        "device": run.device,
+        "intensity_scale": intensity_scale,
+        "scope_warnings": list(scope_warnings),
+        "notes": list(notes),
+        "versions": dict(versions),
+        "seconds": round(run.seconds, 3),
+        "recipe": [dict(step) for step in recipe],
+        "undo": [dict(step) for step in undo],
+    }
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of Python and of the installed distributions that a result depends on; none of them is imported."""
+    versions = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def write_json(path: Path, data: Mapping[str, Any], overwrite: bool = False) -> None:
+    """Write data as indented UTF-8 JSON, wholly or not at all.
+
+    numpy scalars and arrays and paths (their names) are written as plain values, NaN and infinity as null, since JSON
+    has no such numbers.
+
+    Raises
+    ------
+    OutputError
+        Where the file exists (without `overwrite`) or cannot be written.
+    """
+    text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with replacing(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return value.name
+    return value
