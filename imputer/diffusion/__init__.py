@@ -1,0 +1,1 @@
+"""Diffusion: schedules, noise and samplers; knows no network."""

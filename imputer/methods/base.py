@@ -1,0 +1,124 @@
+"""What every method offers, and the only crossing between numpy stacks and torch tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imputer.errors import DeviceError
+from imputer.modality import Modality
+from imputer.preprocess.recipe import Recipe
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a model is: what the sidecar says of it. `scope` tells the inputs it was made for."""
+
+    id: str
+    version: str = ""
+    sha256: str = ""
+    title: str = ""
+    licence: str = ""
+    citation: str = ""
+    trained_on: str = ""
+    scope: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run a method on one case.
+
+    Parameters
+    ----------
+    case : identifies the volume in the noise's seed.
+    seed : the run's seed.
+    steps : reverse steps; None: the model's own number.
+    batch_size : slices at once; None: chosen by the device.
+    precision : fp32, bf16 or fp16.
+    shared_noise : the same noise for all slices of the volume; None: the method's default.
+    """
+
+    case: str
+    seed: int = 0
+    steps: int | None = None
+    batch_size: int | None = None
+    precision: str = "fp32"
+    shared_noise: bool | None = None
+
+
+class Method(Protocol):
+    """A loaded model: sources and target, the recipe that feeds it, and `run`."""
+
+    sources: tuple[Modality, ...]
+    target: Modality
+    recipe: Recipe
+    identity: Identity
+    output_scale: float
+
+    @property
+    def steps(self) -> int:
+        """Reverse steps that the model was trained for."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        ...
+
+    def run(
+        self, stack: NDArray[np.float32], options: RunOptions, on_slices: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Turn source slices (S, 1, H, W) in [-1, 1] into target slices of the same shape and range."""
+        ...
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve auto, cpu, cuda[:N], gpu[:N] or mps.
+
+    Raises DeviceError where an explicit device is not there; auto takes CUDA, then MPS, then the CPU.
+    """
+    wanted = name.strip().lower().replace("gpu", "cuda")
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, index = wanted.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
+        raise DeviceError(f"Device {name!r} is unknown.", remedy="Use auto, cpu, cuda, cuda:N or mps.")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
+        raise DeviceError(f"Device {name!r} is not available on this machine.", remedy="Use --device cpu or auto.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("Device 'mps' is not available on this machine.", remedy="Use --device cpu or auto.")
+    return torch.device(wanted)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Resolve auto, fp32, bf16 or fp16 for a device; auto is fp16 on CUDA (nearer to fp32 than bf16), else fp32.
+
+    Raises DeviceError for fp16 on a CPU, where it is neither fast nor accurate.
+    """
+    if name == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    if name not in PRECISIONS:
+        raise DeviceError(f"Precision {name!r} is unknown.", remedy="Use auto, fp32, bf16 or fp16.")
+    if name == "fp16" and device.type == "cpu":
+        raise DeviceError("Precision fp16 does not work on a CPU.", remedy="Use fp32 or bf16.")
+    return name
+
+
+def to_tensor(stack: NDArray[np.float32], device: torch.device) -> Tensor:
+    """Move slices (S, 1, H, W) to the device, float32, channels last."""
+    tensor = torch.from_numpy(np.ascontiguousarray(stack))
+    return tensor.to(device=device, memory_format=torch.channels_last)
+
+
+def to_array(tensor: Tensor) -> NDArray[np.float32]:
+    """Bring slices (S, 1, H, W) back as float32."""
+    array: NDArray[np.float32] = tensor.detach().float().cpu().contiguous().numpy()
+    return array

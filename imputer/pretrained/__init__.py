@@ -1,0 +1,1 @@
+"""Where weights meet methods: model packages and checkpoints of the authors."""

@@ -1,0 +1,151 @@
+"""The authors' SynDiff checkpoints (`gen_diffusive_1_50.pth`) become model packages.
+
+Such a file is a flat dictionary name -> float32 tensor, every name starting with `module.`. The network's shape follows
+from the tensors' shapes; image size, steps and normalisation do not, so they are the released defaults.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from imputer.diffusion.schedule import Schedule
+from imputer.errors import ModelError
+from imputer.files import sha256_of, strip_suffixes
+from imputer.methods import syndiff
+from imputer.modality import Modality
+from imputer.nets.checkpoint import load_strictly, write_package
+from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
+from imputer.preprocess.recipe import released_recipe
+
+PREFIX = "module."
+CITATION = "Ozbey et al., Unsupervised medical image translation with adversarial diffusion models, IEEE TMI 2023"
+OUTPUT_SCALE = 1000.0
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read an authors' checkpoint, names without the prefix; weights only, no code is ever run.
+
+    Raises ModelError where the file is missing, holds anything but tensors, or is not a checkpoint at all.
+    """
+    if not path.is_file():
+        raise ModelError(f"Checkpoint {path.name} does not exist.", remedy="Check the path.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path.name} was refused: it holds more than tensors (code or objects), or is damaged.",
+            remedy="Ask for a file that holds a state dictionary only.",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path.name} is not a readable torch checkpoint.") from error
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ModelError(f"{path.name} is not a flat dictionary of tensors, as the authors' generators are.")
+    return {str(name).removeprefix(PREFIX): tensor.float() for name, tensor in content.items()}
+
+
+def infer_config(tensors: Mapping[str, Tensor], name: str) -> NCSNppConfig:
+    """Infer the generator's shape from its tensors.
+
+    Raises ModelError where they are not those of an NCSN++ generator of SynDiff.
+    """
+    try:
+        return _infer(tensors)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(
+            f"{name} is not a SynDiff generator: its tensors do not follow the NCSN++ layout.",
+            remedy="Import gen_diffusive_1_*.pth or gen_diffusive_2_*.pth, not a discriminator or an optimiser state.",
+        ) from error
+
+
+def _infer(tensors: Mapping[str, Tensor]) -> NCSNppConfig:
+    width = tensors["all_modules.0.weight"].shape[1]
+    latent = [key for key in tensors if re.fullmatch(r"z_transform\.\d+\.weight", key)]
+    first_latent = tensors["z_transform.1.weight"]
+    channels: list[int] = []
+    blocks: list[int] = []
+    attention: list[int] = []
+    level, index = 0, 3
+    count, out = 0, width
+    levels = 1 + sum(key.endswith("Conv2d_0.weight") for key in tensors)
+    while True:
+        layer = f"all_modules.{index}."
+        if layer + "NIN_0.W" in tensors:
+            attention.append(level)
+        elif layer + "Conv2d_0.weight" in tensors:  # closes a level; the block before it only resampled
+            channels.append(out)
+            blocks.append(count - 1)
+            level, count = level + 1, 0
+        else:
+            out = tensors[layer + "Conv_0.weight"].shape[0]
+            count += 1
+            last_level = level == levels - 1
+            if last_level and blocks and count == blocks[0]:
+                break
+            if last_level and not blocks:
+                raise ValueError("a single level")
+        index += 1
+    channels.append(out)
+    if f"all_modules.{index + 1}.NIN_0.W" in tensors:  # of the lowest level, or of the middle one block later
+        attention.append(level)
+    if len(set(blocks)) > 1 or any(value % width for value in channels):
+        raise ValueError("uneven levels")
+    return NCSNppConfig(
+        width=width,
+        channel_multipliers=tuple(value // width for value in channels),
+        blocks_per_level=blocks[0],
+        attention_levels=tuple(sorted(set(attention))),
+        image_channels=tensors["all_modules.2.weight"].shape[1],
+        latent_size=first_latent.shape[1],
+        latent_width=first_latent.shape[0],
+        latent_layers=len(latent),
+    )
+
+
+def import_generator(path: Path) -> NCSNpp:
+    """Return the bare generator of an authors' checkpoint, on the CPU, in evaluation mode."""
+    tensors = read_checkpoint(path)
+    generator = NCSNpp(infer_config(tensors, path.name))
+    load_strictly(generator, tensors, path.name)
+    return generator.eval().requires_grad_(False)
+
+
+def import_checkpoint(
+    path: Path,
+    source: Modality,
+    target: Modality,
+    out: Path,
+    *,
+    image_size: int = 256,
+    steps: int = 4,
+    overwrite: bool = False,
+) -> Path:
+    """Write the authors' checkpoint as a model package at `out` and return it.
+
+    Raises ModelError as `read_checkpoint` and `infer_config` do, and OutputError where `out` cannot be written.
+    """
+    generator = import_generator(path)
+    if image_size % generator.config.size_multiple:
+        raise ModelError(f"{path.name} needs an image size that is a multiple of {generator.config.size_multiple}.")
+    about = {
+        "id": strip_suffixes(out),
+        "version": "imported",
+        "title": f"SynDiff {source} to {target}, imported from an authors' checkpoint",
+        "licence": "as the checkpoint's",
+        "citation": CITATION,
+        "trained_on": "see the checkpoint's authors",
+        "imported_sha256": sha256_of(path),
+        "scope": {"source": str(source), "target": str(target)},
+    }
+    recipe = released_recipe(image_size)
+    header = syndiff.header(
+        generator.config, Schedule(steps=steps), recipe, source, target,
+        output_scale=OUTPUT_SCALE, shared_noise=False, about=about,
+    )  # fmt: skip
+    write_package(out, generator.state_dict(), header, overwrite=overwrite)
+    return out

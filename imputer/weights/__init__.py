@@ -1,0 +1,1 @@
+"""Which trained weights exist, and whether the files at hand are those."""
