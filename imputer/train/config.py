@@ -1,0 +1,159 @@
+"""Hyper-parameters of a training run: frozen, written into the run's folder as TOML, read back on resume."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from imputer.errors import UsageError
+from imputer.files import replacing
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of `imputer train syndiff`; the defaults are the paper's where it has one."""
+
+    source_dir: str
+    """Folder of NIfTI volumes of the first contrast; searched recursively."""
+    target_dir: str
+    """Folder of NIfTI volumes of the second contrast; may be the same folder."""
+    output: str
+    """Folder of the run: configuration, logs, checkpoints, sample pictures, models."""
+    source: str = "t1"
+    """Modality of the first contrast."""
+    target: str = "t2"
+    """Modality of the second contrast."""
+    paired: bool = False
+    """Condition on the real source of the same patient and add the pixel loss (the paper's own extension)."""
+    register: bool = False
+    """Align pairs rigidly before training and before scoring (mutual information)."""
+    direction: str = "both"
+    """both, forward (source to target) or backward; one alone needs paired data."""
+    holdout: tuple[str, ...] = ()
+    """Cases whose name contains one of these texts are never trained on; scored instead."""
+    exclude: tuple[str, ...] = ()
+    """Cases whose name contains one of these texts are left out altogether."""
+    initial: str = ""
+    """Model package whose weights the generator of its own direction starts from; empty: fresh weights."""
+
+    title: str = ""
+    """Title of the exported models."""
+    licence: str = "unspecified"
+    """Licence of the exported weights."""
+    trained_on: str = ""
+    """Data that the models were trained on, as the sidecar and the card say it."""
+    version: str = "1"
+    """Version of the exported weights."""
+
+    steps: int = 20000
+    """Optimiser steps."""
+    batch_size: int = 1
+    """Slices a step and device."""
+    crop: tuple[int, int] = (256, 256)
+    """Height and width of training slices, pixels."""
+    pixel_mm: float = 1.0
+    """Pixel size of the slices, mm; volumes are resampled in plane unless within 12 % of it."""
+    source_white: float = 4.0
+    """Intensity mapped to 1 in the first contrast, in units of the volume's mean over the head."""
+    target_white: float = 4.0
+    """The same for the second contrast."""
+
+    width: int = 64
+    """Channels of the generator's first level."""
+    channel_multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    """Channels of each level in units of the width."""
+    blocks_per_level: int = 2
+    """Residual blocks a level."""
+    attention_levels: tuple[int, ...] = (4,)
+    """Levels with self-attention; 0 is full resolution."""
+    latent_size: int = 100
+    """Length of the latent z."""
+    latent_width: int = 256
+    """Width of the latent mapping network."""
+    discriminator_width: int = 64
+    """Channels of the discriminators (ngf)."""
+    resnet_width: int = 64
+    """Channels of the non-diffusive generators' stem."""
+    diffusion_steps: int = 4
+    """Reverse steps n."""
+    shared_noise: bool = True
+    """Whether the trained model gives all slices of a volume the same noise by default."""
+
+    generator_rate: float = 1.6e-4
+    """Adam's learning rate of all generators."""
+    discriminator_rate: float = 1e-4
+    """Adam's learning rate of all discriminators."""
+    final_rate: float = 1e-5
+    """Learning rate at the end of the cosine."""
+    warmup: int = 0
+    """Steps of linear warm-up of the learning rates."""
+    ema: float = 0.999
+    """Decay of the moving average of the generators' weights, a step."""
+    r1_gamma: float = 1.0
+    """Weight of the R1 gradient penalty."""
+    r1_every: int = 10
+    """Steps between R1 penalties."""
+    cycle_weight: float = 0.5
+    """L1 cycle loss of the non-diffusive module."""
+    pixel_weight: float = 0.5
+    """L1 between the diffusive estimate and the real target."""
+    adversarial_weight: float = 1.0
+    """Weight of the diffusive module's adversarial loss in the generator's loss; 0 trains without discriminators."""
+    adversarial_crop: int = 0
+    """Side of the random square that the time-conditional discriminator sees, pixels; 0: whole slices."""
+    rollout: float = 0.0
+    """Paired only: share of steps whose x_t comes from the generator's own chain instead of the true x_0."""
+
+    augment: bool = True
+    """Flips, affine and elastic warps, and on the source bias field, gamma, noise and resolution."""
+    seed: int = 0
+    """Seed of weights, order, noise and augmentation."""
+    precision: str = "32-true"
+    """Lightning Fabric precision: 32-true, bf16-mixed or 16-mixed (CUDA)."""
+    accelerator: str = "auto"
+    """Lightning Fabric accelerator: auto, cpu, cuda or mps."""
+    devices: int = 1
+    """Devices; more than one trains with distributed data parallel."""
+
+    log_every: int = 20
+    """Steps between log lines."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    validate_every: int = 2000
+    """Steps between scores and pictures of held-out cases; 0: only at the end."""
+    validation_slices: int = 12
+    """Slices of each held-out volume that are scored during training."""
+
+
+def write_config(config: TrainConfig, path: Path, *, overwrite: bool = True) -> None:
+    """Write the configuration as TOML."""
+    lines = [f"{key} = {_toml(value)}" for key, value in asdict(config).items()]
+    with replacing(path, overwrite=overwrite) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read what `write_config` wrote; UsageError names unknown settings."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path.name} is not a readable training configuration.") from error
+    known = {field.name for field in fields(TrainConfig)}
+    unknown = sorted(table.keys() - known)
+    if unknown:
+        raise UsageError(f"{path.name} has unknown settings: {', '.join(unknown)}.")
+    values: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in table.items()}
+    return TrainConfig(**values)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)

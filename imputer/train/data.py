@@ -1,0 +1,171 @@
+"""Training data: folders of NIfTI become stacks of slices; a batch is a function of the step alone.
+
+Nothing is remembered between steps: which slices, which augmentation and which noise a step sees follows from the run's
+seed and the step's number, so a resumed run goes on exactly as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from imputer.errors import InputError, UsageError
+from imputer.files import strip_suffixes
+from imputer.io.dispatch import load
+from imputer.modality import Modality, guess_modality
+from imputer.preprocess.recipe import Recipe
+from imputer.train import augment
+from imputer.train.register import align_rigidly
+from imputer.volume import Volume
+
+SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd", ".mgz")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's volumes: where they lie; either may be missing in unpaired data."""
+
+    name: str
+    source: Path | None
+    target: Path | None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices of one volume, (S, 1, H, W) float16 in [-1, 1]; in paired data also the other contrast."""
+
+    name: str
+    slices: NDArray[np.float16]
+    partner: NDArray[np.float16] | None = None
+
+
+def find_cases(
+    source_dir: Path,
+    target_dir: Path,
+    source: Modality,
+    target: Modality,
+    *,
+    exclude: Sequence[str] = (),
+) -> list[Case]:
+    """Match the volumes of two folders by relative path and name without the modality; sorted by name.
+
+    Raises InputError where a folder is missing or holds no volume of its modality.
+    """
+    found: dict[str, dict[Modality, Path]] = {}
+    for folder, modality in ((source_dir, source), (target_dir, target)):
+        paths = list(_volumes(folder, modality))
+        if not paths:
+            raise InputError(f"Folder {folder.name} holds no {modality} volume.", remedy="NIfTI files are expected.")
+        for path in paths:
+            found.setdefault(_case_name(path, folder), {})[modality] = path
+    cases = [Case(name, paths.get(source), paths.get(target)) for name, paths in sorted(found.items())]
+    return [case for case in cases if not matches(case.name, exclude)]
+
+
+def matches(name: str, texts: Iterable[str]) -> bool:
+    """Tell whether a case name contains one of the texts."""
+    return any(text in name for text in texts)
+
+
+def _volumes(folder: Path, modality: Modality) -> Iterable[Path]:
+    """Yield the folder's volumes of a modality; files whose names tell no modality count when none does."""
+    if not folder.is_dir():
+        raise InputError(f"Folder {folder.name} does not exist.", remedy="Give a folder of NIfTI volumes.")
+    paths = sorted(path for path in folder.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
+    guesses = {path: guess_modality(path) for path in paths}
+    named = [path for path in paths if guesses[path] == modality]
+    return named or [path for path in paths if guesses[path] is None]
+
+
+def _case_name(path: Path, folder: Path) -> str:
+    """Name a case by its path below the folder, without suffixes and the token that names the modality."""
+    tokens = re.split(r"[_\-.]", strip_suffixes(path))
+    kept = [token for token in tokens if guess_modality(Path(token + ".nii")) is None]
+    return str(path.relative_to(folder).parent / "_".join(kept))
+
+
+def load_pair(case: Case, fixed: str, *, register: bool) -> tuple[Volume, Volume]:
+    """Load a case's (fixed, moving) volumes, the moving one resampled to the grid of the fixed one.
+
+    `fixed` is "source" or "target". Raises UsageError where one of the two is missing.
+    """
+    if case.source is None or case.target is None:
+        raise UsageError(
+            f"Case {case.name} has only one of the two contrasts.", remedy="Leave it out or train unpaired."
+        )
+    paths = (case.source, case.target) if fixed == "source" else (case.target, case.source)
+    still, moving = load(paths[0]), load(paths[1])
+    return still, align_rigidly(moving, still, search=register)
+
+
+def paired_stack(case: Case, grid: str, recipes: tuple[Recipe, Recipe], *, register: bool) -> Stack:
+    """Make a case's stack on the grid of its source or target; `slices` are the source's, `partner` the target's."""
+    fixed, moving = load_pair(case, grid, register=register)
+    source, target = (fixed, moving) if grid == "source" else (moving, fixed)
+    slices, _ = recipes[0].forward(source)
+    partner, _ = recipes[1].forward(target)
+    keep = _with_content(slices) & _with_content(partner)
+    return Stack(case.name, slices[keep].astype(np.float16), partner[keep].astype(np.float16))
+
+
+def unpaired_stack(name: str, path: Path, recipe: Recipe) -> Stack:
+    """Make the stack of one volume."""
+    slices, _ = recipe.forward(load(path))
+    return Stack(name, slices[_with_content(slices)].astype(np.float16))
+
+
+def _with_content(slices: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which slices show something: more than 2 % of the pixels clearly above the background."""
+    share: NDArray[np.float64] = (slices > -0.9).mean(axis=(1, 2, 3))
+    return share > 0.02
+
+
+def swapped(stack: Stack) -> Stack:
+    """Exchange source and target of a paired stack."""
+    assert stack.partner is not None
+    return replace(stack, slices=stack.partner, partner=stack.slices)
+
+
+class SliceSampler:
+    """Draws batches of slices, (B, 1, H, W) float32 in [-1, 1]; volumes weigh by their number of slices.
+
+    Parameters
+    ----------
+    stacks : what to draw from; all paired or none.
+    size : height and width of a batch.
+    augmented : warp source and target together and change the source's intensities.
+    """
+
+    def __init__(self, stacks: Sequence[Stack], size: tuple[int, int], *, augmented: bool) -> None:
+        self.stacks, self.size, self.augmented = list(stacks), size, augmented
+        self._index = [(number, k) for number, stack in enumerate(self.stacks) for k in range(len(stack.slices))]
+        if not self._index:
+            raise InputError("No slice with content is left to train on.")
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def batch(self, count: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """Draw `count` slices and, for paired stacks, their partners."""
+        picks = torch.randint(len(self._index), (count,), generator=generator)
+        drawn = [self._draw(self._index[int(pick)], generator) for pick in picks]
+        partners = [partner for _, partner in drawn if partner is not None]
+        return torch.stack([source for source, _ in drawn]), torch.stack(partners) if partners else None
+
+    def _draw(self, place: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor | None]:
+        number, k = place
+        stack = self.stacks[number]
+        channels = [stack.slices[k]] if stack.partner is None else [stack.slices[k], stack.partner[k]]
+        both = torch.from_numpy(np.concatenate(channels).astype(np.float32))
+        both = augment.spatial(both, self.size, generator) if self.augmented else augment.place(both, self.size)
+        if stack.partner is None:
+            return both, None
+        source = augment.intensity(both[:1], generator) if self.augmented else both[:1]
+        return source, both[1:]

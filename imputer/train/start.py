@@ -1,0 +1,122 @@
+"""From a configuration to a finished run: data, held-out cases, engine, trainer, loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imputer.errors import ImputerError, UsageError
+from imputer.modality import parse_modality
+from imputer.train import loop
+from imputer.train.adversarial_trainer import SynDiffTrainer
+from imputer.train.config import TrainConfig, write_config
+from imputer.train.data import Case, SliceSampler, Stack, find_cases, matches, paired_stack, swapped, unpaired_stack
+from imputer.train.scores import HeldOut
+from imputer.train.ship import data_recipe
+from imputer.train.syndiff import network_config
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+DIRECTIONS = {"both": ("forward", "backward"), "forward": ("forward",), "backward": ("backward",)}
+
+
+def check(config: TrainConfig) -> None:
+    """Raise UsageError for settings that contradict each other."""
+    if parse_modality(config.source) == parse_modality(config.target):
+        raise UsageError("Source and target are the same modality.", remedy="Give two different ones.")
+    if config.direction not in DIRECTIONS:
+        raise UsageError(f"Direction {config.direction!r} is unknown.", remedy="Use both, forward or backward.")
+    if config.direction != "both" and not config.paired:
+        raise UsageError("One direction alone needs paired data.", remedy="Add --paired or train both directions.")
+    if not config.paired and config.adversarial_weight <= 0:
+        raise UsageError("Unpaired training needs the adversarial loss.", remedy="Set --adversarial-weight above 0.")
+    if config.initial and config.direction == "both":
+        raise UsageError("A starting model belongs to one direction.", remedy="Add --direction forward or backward.")
+    multiple = network_config(config).size_multiple
+    critic_side = config.adversarial_crop or min(config.crop)
+    if any(side % multiple for side in config.crop) or (config.adversarial_weight > 0 and critic_side < 64):
+        raise UsageError(
+            f"Height and width of --crop must be multiples of {multiple}, and at least 64 with a discriminator."
+        )
+
+
+def plan(config: TrainConfig) -> tuple[list[Case], list[Case]]:
+    """Return the cases to train on and those held out.
+
+    Raises UsageError or InputError where nothing is left to train on.
+    """
+    check(config)
+    cases = find_cases(
+        Path(config.source_dir), Path(config.target_dir),
+        parse_modality(config.source), parse_modality(config.target), exclude=config.exclude,
+    )  # fmt: skip
+    held_out = [case for case in cases if matches(case.name, config.holdout)]
+    training = [case for case in cases if not matches(case.name, config.holdout)]
+    if config.paired:
+        training = [case for case in training if case.source is not None and case.target is not None]
+    has_both = any(case.source for case in training) and any(case.target for case in training)
+    if not has_both:
+        raise UsageError(
+            "No case to train on has what is needed.",
+            remedy="Paired training needs both contrasts under the same name; unpaired at least one volume of each.",
+        )
+    return training, [case for case in held_out if case.source is not None and case.target is not None]
+
+
+def start(
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    on_message: Callable[[str], None] = lambda message: None,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> list[Path]:
+    """Train and return the model packages; see `imputer.train.loop.run`."""
+    training, held_out = plan(config)
+    folder = Path(config.output)
+    loop.prepare_folder(folder, resume=resume)
+    write_config(config, folder / "config.toml")
+    fabric = _engine(config)
+    names = DIRECTIONS[config.direction]
+    on_message(f"{len(training)} cases to train on, {len(held_out)} held out; preparing slices")
+    samplers = {name: _sampler(config, training, name) for name in names}
+    on_message(f"{sum(len(sampler) for sampler in samplers.values())} slices; training on {fabric.device}")
+    scored = {name: _held_out(config, held_out, name) for name in names}
+    trainer = SynDiffTrainer(config, folder, fabric, samplers, scored)
+    return loop.run(trainer, config, folder, resume=resume, on_step=on_step)
+
+
+def _engine(config: TrainConfig) -> Fabric:
+    """Return Lightning Fabric, launched; ImputerError names the extra where it is not installed."""
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise ImputerError("Training needs the extra 'train'.", remedy="Run: pip install 'imputer[train]'.") from error
+    options: dict[str, Any] = {"strategy": "ddp_find_unused_parameters_true"} if config.devices > 1 else {}
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision, **options)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric
+
+
+def _pair(config: TrainConfig, case: Case, name: str) -> Stack:
+    """Make a case's paired stack on the grid of the direction's own source; `slices` are that source's."""
+    recipes = (data_recipe(config, config.source_white), data_recipe(config, config.target_white))
+    if name == "forward":
+        return paired_stack(case, "source", recipes, register=config.register)
+    return swapped(paired_stack(case, "target", recipes, register=config.register))
+
+
+def _sampler(config: TrainConfig, cases: list[Case], name: str) -> SliceSampler:
+    if config.paired:
+        stacks = [_pair(config, case, name) for case in cases]
+    else:  # images of the contrast that the direction synthesises
+        white = config.target_white if name == "forward" else config.source_white
+        paths = [(case.name, case.target if name == "forward" else case.source) for case in cases]
+        stacks = [unpaired_stack(case, path, data_recipe(config, white)) for case, path in paths if path is not None]
+    return SliceSampler(stacks, config.crop, augmented=config.augment)
+
+
+def _held_out(config: TrainConfig, cases: list[Case], name: str) -> list[HeldOut]:
+    multiple = network_config(config).size_multiple
+    return [HeldOut.make(_pair(config, case, name), config.validation_slices, multiple) for case in cases]
