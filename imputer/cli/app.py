@@ -1,0 +1,42 @@
+"""The ``imputer`` command: joins the commands, and ``--version``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from imputer import __version__
+from imputer.cli import demo, doctor, inspect, models, synth, train
+
+app = typer.Typer(
+    name="imputer",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",  # lets the paragraphs of a docstring flow
+    pretty_exceptions_show_locals=False,  # locals hold patient data
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(synth.app)
+app.add_typer(models.app, name="models")
+app.add_typer(inspect.app)
+app.add_typer(train.app, name="train")
+app.add_typer(demo.app)
+app.add_typer(doctor.app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"imputer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def imputer(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Make a missing MRI contrast from the one you have. The images are synthetic: not for diagnosis.
+
+    To begin: imputer demo, then imputer synth t1.nii.gz --to t2
+    """

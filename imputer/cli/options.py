@@ -1,0 +1,134 @@
+"""Options that several commands share, one definition each, and what the shell may complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imputer.errors import UsageError
+from imputer.modality import Modality
+
+_DEVICES = re.compile(r"auto|cpu|mps|(cuda|gpu)(:\d+)?")
+_PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def complete_modality(incomplete: str) -> list[str]:
+    """Modalities that begin with what was typed."""
+    return [modality.value for modality in Modality if modality.value.startswith(incomplete.lower())]
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Ids of the models that begin with what was typed."""
+    from imputer.weights.manifest import entries
+
+    return [entry.id for entry in entries() if entry.id.startswith(incomplete)]
+
+
+def checked_device(text: str) -> str:
+    """The device as given; UsageError unless it is written as one. Whether the machine has it shows later."""
+    if not _DEVICES.fullmatch(text):
+        raise UsageError(f"There is no device {text!r}.", remedy="Use auto, cpu, cuda, cuda:N, gpu, gpu:N or mps.")
+    return text
+
+
+def checked_precision(text: str) -> str:
+    """The precision as given; UsageError unless it is one of those that exist."""
+    if text not in _PRECISIONS:
+        raise UsageError(f"There is no precision {text!r}.", remedy=f"Use one of {', '.join(_PRECISIONS)}.")
+    return text
+
+
+def checked_batch_size(text: str) -> str | int:
+    """``auto`` or a positive whole number; UsageError otherwise."""
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"The batch size {text!r} is neither auto nor a whole number above 0.")
+    return int(text)
+
+
+_RUN = "How it runs"
+_SAY = "What it says"
+
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        "-d",
+        envvar="IMPUTER_DEVICE",
+        metavar="DEVICE",
+        rich_help_panel=_RUN,
+        help="auto, cpu, cuda, cuda:N, gpu, gpu:N or mps. Only auto falls back to another one.",
+    ),
+]
+Precision = Annotated[
+    str, typer.Option(metavar="auto|fp32|bf16|fp16", rich_help_panel=_RUN, help="Number format of the network.")
+]
+BatchSize = Annotated[
+    str,
+    typer.Option(metavar="N|auto", rich_help_panel=_RUN, help="Slices at a time; the result does not depend on it."),
+]
+Seed = Annotated[int, typer.Option(min=0, rich_help_panel=_RUN, help="The same seed gives the same volume.")]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline",
+        envvar="IMPUTER_OFFLINE",
+        rich_help_panel=_RUN,
+        help="Never use the network. The models that come with imputer never do.",
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, write nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", rich_help_panel=_SAY, help="Say nothing but warnings and errors.")
+]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, rich_help_panel=_SAY, help="Say more; -vv says most.")
+]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", rich_help_panel=_SAY, help="Notes and progress as one JSON object a line.")
+]
+NoProgress = Annotated[bool, typer.Option("--no-progress", rich_help_panel=_SAY, help="Show no progress bar.")]
+SourceModality = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="MOD",
+        autocompletion=complete_modality,
+        help="Modality of the input, where its name does not tell (t1, t1ce, t2, flair, pd, ct).",
+    ),
+]
+TargetModality = Annotated[
+    str, typer.Option("--to", metavar="MOD", autocompletion=complete_modality, help="Modality to make.")
+]
+TargetModalities = Annotated[
+    list[str],
+    typer.Option(
+        "--to", metavar="MOD", autocompletion=complete_modality, help="Modality to make; may be given several times."
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="ID",
+        autocompletion=complete_model,
+        help="Model id (imputer models list) or a model file; the best fitting one without.",
+    ),
+]
+ModelId = Annotated[str, typer.Argument(metavar="ID", autocompletion=complete_model, help="Id of a model.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="File to write, or a folder for several targets. Beside the input without, never over it.",
+    ),
+]

@@ -1,0 +1,171 @@
+"""What a command says and where: results on stdout, all else on stderr, an error as one sentence and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import typer
+
+from imputer.errors import DeviceError, ImputerError, OutputError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn ImputerError, lack of memory and Ctrl-C inside a command into a sentence on stderr and an exit code.
+
+    Any other exception keeps its traceback (exit code 1): it is a fault of ours and should be seen. A command with a
+    `log_json` option that is on gets the sentence as a JSON line.
+    """
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            code, message = INTERRUPTED, "interrupted"
+        except ImputerError as error:
+            code, message = error.exit_code, str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            code = DeviceError.exit_code
+            message = "There is not enough memory. Try --batch-size 1, or --device cpu."
+        _say_error(message, code, as_json=bool(kwargs.get("log_json")))
+        raise typer.Exit(code)
+
+    guarded.__dict__["reports_errors"] = True
+    return guarded
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error is lack of memory, on the host or (known by name: torch is not imported here) on a device."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return "can't allocate memory" in str(error)  # what torch's CPU allocator says
+
+
+def _say_error(message: str, code: int, *, as_json: bool) -> None:
+    if as_json:
+        _json_line("error", message=message, exit_code=code)
+    else:
+        typer.echo(f"imputer: error: {message}", err=True)
+
+
+def _json_line(event: str, **fields: object) -> None:
+    typer.echo(json.dumps({"event": event, **fields}), err=True)
+
+
+def refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
+    """OutputError where one of the files exists; asked before any work, so that nothing is left half done."""
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path.name} exists already.", remedy="Use --overwrite to replace it.")
+
+
+@contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Make a folder for the outputs where it is missing; one that stays empty, because all failed, goes again."""
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder.name} cannot be made ({error.strerror}).") from error
+    try:
+        yield
+    finally:
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def show_json(data: Any) -> None:
+    """Print a result as JSON on stdout."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def show_table(rows: list[list[str]]) -> None:
+    """Print rows on stdout as aligned columns; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def show_fields(fields: dict[str, object]) -> None:
+    """Print a record on stdout, one aligned ``name  value`` a line."""
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
+        typer.echo(f"{name.ljust(width)}  {value}")
+
+
+class Reporter:
+    """Notes, warnings and progress of one command, all on stderr, as text or as one JSON object a line."""
+
+    def __init__(self, *, quiet: bool = False, verbose: int = 0, log_json: bool = False, progress: bool = True) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.log_json = log_json
+        self._show_progress = progress and not quiet and not log_json and sys.stderr.isatty()
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether a progress bar is on the screen."""
+        return self._bar is not None
+
+    def note(self, message: str, *, level: int = 0) -> None:
+        """Say what is being done; notes of a higher level need as many ``-v``."""
+        if level > self.verbose:
+            return
+        if self.log_json:
+            _json_line("note", message=message)
+        elif not self.quiet:
+            typer.echo(message, err=True)
+
+    def warning(self, message: str) -> None:
+        """Say what the user has to know about the result; not silenced by ``--quiet``."""
+        if self.log_json:
+            _json_line("warning", message=message)
+        else:
+            typer.echo(f"imputer: warning: {message}", err=True)
+
+    def event(self, name: str, **fields: object) -> None:
+        """A record for programs; nothing is said without ``--log-json``."""
+        if self.log_json:
+            _json_line(name, **fields)
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        """Progress: `done` of `total` units of a stage are finished."""
+        self.event("progress", stage=stage, done=done, total=total)
+        if self._bar is None:
+            return
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=total)
+        self._bar.update(self._tasks[stage], completed=done, total=total)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Show a progress bar meanwhile, where stderr is a terminal and nobody switched it off."""
+        if not self._show_progress:
+            yield
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as self._bar:
+            yield
+        self._bar = None
+        self._tasks.clear()

@@ -1,0 +1,173 @@
+"""``imputer synth``: one case."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imputer.cli import options
+from imputer.cli.output import Reporter, output_folder, reports_errors
+from imputer.errors import UsageError
+from imputer.files import strip_suffixes
+from imputer.modality import Modality, parse_modality
+
+if TYPE_CHECKING:
+    from imputer.synth import Outcome
+
+app = typer.Typer()
+
+Jobs = list[tuple[Modality, Path]]  # each target with the file that it is written to
+
+_FAST_STEPS = 1  # one evaluation of the generator: its first estimate of the clean image
+
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="INPUT", help="Volume to start from (.nii, .nii.gz, .mha, .nrrd, .mgz)."),
+]
+NamedInputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", "-i", metavar="[MOD=]PATH", help="The same as an option; t1=PATH says what it is."),
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps; the model's own without.")]
+Fast = Annotated[bool, typer.Option("--fast", "-f", help="One sampling step: quicker, with less detail.")]
+Samples = Annotated[int, typer.Option(min=1, help="Draw several; writes their mean and standard deviation.")]
+OutputTypes = Annotated[
+    list[str] | None, typer.Option("--output-type", "-ot", metavar="nifti", help="Kind of file to write.")
+]
+Preview = Annotated[bool, typer.Option("--preview", help="Also draw source and result as a PNG.")]
+Force = Annotated[bool, typer.Option("--force", help="Run although the input is outside the model's scope.")]
+
+
+@app.command()
+@reports_errors
+def synth(
+    inputs: Inputs = None,
+    named: NamedInputs = None,
+    to: options.TargetModalities = [],  # noqa: B006 - Typer never changes it
+    output: options.Output = None,
+    from_: options.SourceModality = None,
+    model: options.Model = None,
+    device: options.Device = "auto",
+    steps: Steps = None,
+    fast: Fast = False,
+    batch_size: options.BatchSize = "auto",
+    precision: options.Precision = "auto",
+    seed: options.Seed = 0,
+    samples: Samples = 1,
+    output_type: OutputTypes = None,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    preview: Preview = False,
+    force: Force = False,
+    offline: options.Offline = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = 0,
+    log_json: options.LogJson = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Make a contrast that is missing from one that is there.
+
+    Writes t1_synth-t2.nii.gz beside t1.nii.gz, on the grid of the input, with a .json of how it was made. The paths of
+    the volumes go to stdout, one a line; everything else to stderr. The result is synthetic: not for diagnosis.
+
+    Example: imputer synth t1.nii.gz --to t2
+    """
+    source, origin = _one_input(inputs or [], named or [], from_)
+    jobs = _jobs(source, _targets(to), output)
+    _refuse_unsupported(output_type or [])
+    if fast and steps is not None:
+        raise UsageError("--fast and --steps say the same thing.", remedy="Give one of them.")
+    settings: dict[str, Any] = {
+        "from_": origin,
+        "model": model,
+        "device": options.checked_device(device),
+        "steps": _FAST_STEPS if fast else steps,
+        "batch_size": options.checked_batch_size(batch_size),
+        "precision": options.checked_precision(precision),
+        "seed": seed,
+        "samples": samples,
+        "overwrite": overwrite,
+        "preview": preview,
+        "force": force,
+    }
+    report = Reporter(quiet=quiet, verbose=verbose, log_json=log_json, progress=not no_progress)
+    _run(source, jobs, settings, report, dry_run=dry_run)
+
+
+def _run(source: Path, jobs: Jobs, settings: dict[str, Any], report: Reporter, *, dry_run: bool) -> None:
+    """Make the targets one after the other; of several, all are tried dry before the first one is made."""
+    several = len(jobs) > 1
+    with output_folder(jobs[0][1].parent) if several else nullcontext():
+        for target, path in jobs if several else ():
+            _make(source, target, path, settings, dry_run=True)
+        for target, path in jobs:
+            report.note(f"{source.name} -> {target.value}", level=1)
+            with report.running():
+                outcome = _make(source, target, path, settings, dry_run=dry_run, progress=report.step)
+            _say(outcome, path, report, dry_run=dry_run)
+
+
+def _make(source: Path, target: Modality, path: Path, settings: dict[str, Any], **more: Any) -> Outcome:
+    from imputer.synth import synthesise
+
+    return synthesise(source, to=target, output=path, **settings, **more)
+
+
+def _say(outcome: Outcome, path: Path, report: Reporter, *, dry_run: bool) -> None:
+    for warning in outcome.warnings:
+        report.warning(warning)
+    report.note(f"Model: {outcome.record['model']['id']}")
+    for planned in outcome.planned if dry_run else ():
+        report.note(f"Would write {planned}")
+    report.event("done", output=str(path), dry_run=dry_run)
+    typer.echo(str(path))
+
+
+def _one_input(inputs: list[str], named: list[str], from_: str | None) -> tuple[Path, Modality | None]:
+    """The input file and the modality that was given for it, if any; UsageError unless there is exactly one."""
+    given = [*inputs, *named]
+    if not given:
+        raise UsageError("There is no input.", remedy="Example: imputer synth t1.nii.gz --to t2.")
+    if len(given) > 1:
+        raise UsageError(f"{len(given)} inputs are given, but this version makes a volume from one input only.")
+    path, role = _split_role(given[0])
+    said = parse_modality(from_) if from_ is not None else None
+    if role is not None and said is not None and role is not said:
+        raise UsageError(f"The input is said to be {role.value} and, by --from, {said.value}.", remedy="Say it once.")
+    return path, said or role
+
+
+def _split_role(text: str) -> tuple[Path, Modality | None]:
+    """``t1=PATH`` as path and modality; a file whose name happens to hold = is a path."""
+    role, separator, path = text.partition("=")
+    if not separator or Path(text).exists() or "/" in role:
+        return Path(text), None
+    return Path(path), parse_modality(role)
+
+
+def _targets(to: list[str]) -> list[Modality]:
+    if not to:
+        raise UsageError("The modality to make is missing.", remedy="Add for instance --to t2.")
+    return list(dict.fromkeys(parse_modality(text) for text in to))
+
+
+def _jobs(source: Path, targets: list[Modality], output: Path | None) -> Jobs:
+    if len(targets) == 1 and output is not None and not output.is_dir():
+        return [(targets[0], output)]
+    if output is not None and output.is_file():
+        raise UsageError(f"{output.name} is a file.", remedy="Several targets need a folder after --output.")
+    folder = source.parent if output is None else output
+    stem = strip_suffixes(source)
+    return [(target, folder / f"{stem}_synth-{target.value}.nii.gz") for target in targets]
+
+
+def _refuse_unsupported(kinds: list[str]) -> None:
+    for kind in kinds:
+        if kind == "dicom":
+            raise UsageError("DICOM output is not in this version.", remedy="Leave --output-type out to get NIfTI.")
+        if kind != "nifti":
+            raise UsageError(f"There is no output type {kind!r}.", remedy="This version writes nifti.")

@@ -1,0 +1,227 @@
+"""``imputer train``: models from the user's own volumes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imputer.cli import options
+from imputer.cli.output import Reporter, reports_errors, show_fields
+from imputer.errors import UsageError
+from imputer.modality import parse_modality
+
+if TYPE_CHECKING:
+    from imputer.train.config import TrainConfig
+
+app = typer.Typer(no_args_is_help=True)
+
+_DATA = "The data"
+_NETWORK = "The training"
+
+Source = Annotated[
+    Path, typer.Option(metavar="DIR", rich_help_panel=_DATA, help="Folder of volumes of the first contrast (--from).")
+]
+Target = Annotated[
+    Path, typer.Option(metavar="DIR", rich_help_panel=_DATA, help="Folder of volumes of the second contrast (--to).")
+]
+RunFolder = Annotated[
+    Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run: settings, log, checkpoints, models.")
+]
+From = Annotated[
+    str,
+    typer.Option("--from", metavar="MOD", autocompletion=options.complete_modality, help="Modality in --source."),
+]
+To = Annotated[
+    str, typer.Option("--to", metavar="MOD", autocompletion=options.complete_modality, help="Modality in --target.")
+]
+Paired = Annotated[
+    bool,
+    typer.Option("--paired", rich_help_panel=_DATA, help="The contrasts of a patient belong together."),
+]
+Register = Annotated[
+    bool, typer.Option("--register", rich_help_panel=_DATA, help="Align pairs rigidly before they are used.")
+]
+Holdout = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", rich_help_panel=_DATA, help="Score, never train on, cases with this in their name."),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", rich_help_panel=_DATA, help="Leave out cases with this in their name."),
+]
+Steps = Annotated[int | None, typer.Option(min=1, rich_help_panel=_NETWORK, help="Optimiser steps.")]
+Direction = Annotated[
+    str | None,
+    typer.Option(
+        metavar="both|forward|backward", rich_help_panel=_NETWORK, help="What to learn; one alone needs --paired."
+    ),
+]
+Initial = Annotated[
+    Path | None,
+    typer.Option(
+        "--init", metavar="FILE", rich_help_panel=_NETWORK, help="Model file to start from, for one direction."
+    ),
+]
+Crop = Annotated[
+    str | None, typer.Option(metavar="HxW", rich_help_panel=_NETWORK, help="Pixels of a training slice, e.g. 256x256.")
+]
+Batch = Annotated[
+    int | None, typer.Option("--batch-size", min=1, rich_help_panel=_NETWORK, help="Slices a step and device.")
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, rich_help_panel=_NETWORK, help="Of weights, order, noise and augmentation.")
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", rich_help_panel=_NETWORK, help="32-true, or with CUDA bf16-mixed or 16-mixed."),
+]
+Accelerator = Annotated[
+    str | None, typer.Option("--device", "-d", metavar="NAME", rich_help_panel=_NETWORK, help="auto, cpu, cuda or mps.")
+]
+Devices = Annotated[int | None, typer.Option(min=1, rich_help_panel=_NETWORK, help="How many of them.")]
+Others = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", rich_help_panel=_NETWORK, help="Any other setting, for instance width=32."
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the run.")]
+
+
+@app.callback()
+def train() -> None:
+    """Train models on your own volumes; needs the extra `train`."""
+
+
+@app.command()
+@reports_errors
+def syndiff(
+    source: Source,
+    target: Target,
+    output: RunFolder,
+    from_: From = "t1",
+    to: To = "t2",
+    paired: Paired = False,
+    register: Register = False,
+    holdout: Holdout = None,
+    exclude: Exclude = None,
+    direction: Direction = None,
+    initial: Initial = None,
+    steps: Steps = None,
+    crop: Crop = None,
+    batch_size: Batch = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    device: Accelerator = None,
+    devices: Devices = None,
+    others: Others = None,
+    resume: Resume = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    log_json: options.LogJson = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Train SynDiff on two folders of NIfTI volumes; one run gives both directions.
+
+    Volumes may differ in size and pixel spacing; folders are searched with their sub-folders. Prints the paths of
+    the models.
+
+    Example: imputer train syndiff --source scans/t1 --target scans/t2 --output run
+    """
+    from imputer.train.config import TrainConfig
+
+    config = TrainConfig(
+        source_dir=str(source),
+        target_dir=str(target),
+        output=str(output),
+        source=parse_modality(from_).value,
+        target=parse_modality(to).value,
+        paired=paired,
+        register=register,
+        holdout=tuple(holdout or ()),
+        exclude=tuple(exclude or ()),
+    )
+    given: dict[str, Any] = {
+        "direction": direction,
+        "crop": _crop(crop) if crop is not None else None,
+        "initial": str(initial) if initial is not None else None,
+        "steps": steps,
+        "batch_size": batch_size,
+        "seed": seed,
+        "precision": precision,
+        "accelerator": device,
+        "devices": devices,
+    }
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    config = _with_others(config, others or [])
+    _train(config, Reporter(quiet=quiet, log_json=log_json, progress=not no_progress), resume=resume, dry_run=dry_run)
+
+
+def _with_others(config: TrainConfig, others: list[str]) -> TrainConfig:
+    """The settings with each ``name=value`` put in, read as the kind of value that is there."""
+    known = asdict(config)
+    for text in others:
+        name, separator, value = text.partition("=")
+        if not separator or name not in known:
+            raise UsageError(f"There is no setting {name!r}.", remedy=f"Settings: {', '.join(known)}.")
+        try:
+            config = replace(config, **{name: _read(value, known[name])})
+        except ValueError as error:
+            raise UsageError(f"{value!r} is no value for the setting {name}.") from error
+    return config
+
+
+def _read(text: str, like: Any) -> Any:
+    if isinstance(like, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if isinstance(like, tuple):
+        kind = type(like[0]) if like else str
+        return tuple(kind(part) for part in text.split(",") if part)
+    return type(like)(text)
+
+
+def _crop(text: str) -> tuple[int, int]:
+    """Height and width from ``256x256``; UsageError otherwise."""
+    if not re.fullmatch(r"\d{1,5}x\d{1,5}", text):
+        raise UsageError(f"The crop {text!r} is not height x width.", remedy="Example: --crop 256x256.")
+    height, width = text.split("x")
+    return int(height), int(width)
+
+
+def _train(config: TrainConfig, report: Reporter, *, resume: bool, dry_run: bool) -> None:
+    from imputer.train.start import plan, start
+
+    if dry_run:
+        training, held_out = plan(config)
+        counts = {"cases to train on": len(training), "cases held out": len(held_out)}
+        show_fields({**counts, **asdict(config)})
+        return
+    with report.running():
+        for path in start(config, resume=resume, on_message=report.note, on_step=_follow(config, report)):
+            typer.echo(str(path))
+
+
+def _follow(config: TrainConfig, report: Reporter) -> Callable[[int, dict[str, float]], None]:
+    """What to do after each step: move the bar, or, where there is none, say a line now and then."""
+    began = time.monotonic()
+    first = -1  # steps that an earlier part of the run had done
+
+    def on_step(done: int, losses: dict[str, float]) -> None:
+        nonlocal first
+        first = done - 1 if first < 0 else first
+        report.step("training", done, config.steps)
+        if report.has_bar or done % config.log_every:
+            return
+        left = (time.monotonic() - began) / (done - first) * (config.steps - done)
+        values = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        report.note(f"step {done}/{config.steps}  {left / 60:.0f} min left  {values}")
+
+    return on_step

@@ -1,0 +1,111 @@
+"""imputer train: settings arrive, wrong ones are refused, a dry run plans and a real run ends with models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import pytest
+from nibabel.nifti1 import Nifti1Image
+
+from imputer.cli.train import _read
+from imputer.modality import Modality
+from imputer.phantom import make_head
+
+from .conftest import Run, assert_refused
+
+TINY = [
+    *("--crop", "64x64", "--batch-size", "1", "--steps", "2", "--device", "cpu", "--set", "width=8"),
+    *("--set", "channel_multipliers=1,1,1", "--set", "attention_levels=", "--set", "blocks_per_level=1"),
+    *("--set", "latent_size=4", "--set", "latent_width=8", "--set", "discriminator_width=4", "--set", "resnet_width=4"),
+    *("--set", "pixel_mm=2.5", "--set", "validation_slices=1", "--set", "log_every=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders t1 and t2 with the same three heads."""
+    folder = tmp_path_factory.mktemp("scans")
+    for name in ("t1", "t2"):
+        (folder / name).mkdir()
+    for head in range(3):
+        made = make_head([Modality.T1, Modality.T2], shape=(64, 72, 3), spacing=(2.5, 2.5, 25.0), seed=head)
+        for modality, volume in made.items():
+            path = folder / modality.value / f"head{head}_{modality.value}.nii.gz"
+            nibabel.save(Nifti1Image(volume.array, volume.affine), path)
+    return folder
+
+
+def arguments(scans: Path, run_folder: Path, *more: object) -> list[object]:
+    return ["train", "syndiff", "--source", scans / "t1", "--target", scans / "t2", "-o", run_folder, *TINY, *more]
+
+
+def test_a_dry_run_says_the_plan_and_writes_nothing(run: Run, scans: Path, tmp_path: Path) -> None:
+    result = run(*arguments(scans, tmp_path / "run", "--paired", "--holdout", "head2", "--seed", "7", "--dry-run"))
+    assert result.exit_code == 0, result.output
+    said = {line.split("  ")[0]: line.split()[-1] for line in result.stdout.splitlines()}
+    assert (said["cases to train on"], said["cases held out"]) == ("2", "1")
+    assert (said["seed"], said["width"], said["paired"], said["steps"]) == ("7", "8", "True", "2")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_models_and_can_be_resumed(run: Run, scans: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightning_fabric", reason="training needs the extra train")
+    pytest.importorskip("skimage", reason="scores need the extra train")
+    folder = tmp_path / "run"
+    result = run(*arguments(scans, folder, "--paired", "--holdout", "head2"))
+    assert result.exit_code == 0, result.output
+    models = [Path(line) for line in result.stdout.splitlines()]
+    assert len(models) == 2
+    assert all(model.suffix == ".safetensors" and model.is_file() for model in models)
+    assert "step 2/2" in result.stderr
+    assert_refused(run(*arguments(scans, folder, "--paired")), 6, "run", "--resume")
+    again = run(*arguments(scans, folder, "--paired", "--steps", "3", "--resume", "--log-json"))
+    assert again.exit_code == 0, again.output
+    events = [json.loads(line) for line in again.stderr.splitlines()]
+    assert [event["done"] for event in events if event["event"] == "progress"] == [3]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--to", "t1"], ["same"]),
+        (["--to", "t7"], ["t7"]),
+        (["--set", "nonsense=3"], ["nonsense", "latent_size"]),
+        (["--set", "width"], ["width"]),
+        (["--set", "width=wide"], ["wide", "width"]),
+        (["--set", "augment=maybe"], ["maybe"]),
+        (["--crop", "64"], ["64"]),
+        (["--direction", "sideways"], ["sideways"]),
+        (["--direction", "forward"], ["--paired"]),
+        (["--holdout", "head"], ["train on"]),
+    ],
+    ids=" ".join,
+)
+def test_wrong_settings_are_two(run: Run, scans: Path, tmp_path: Path, more: list[str], words: list[str]) -> None:
+    assert_refused(run(*arguments(scans, tmp_path / "run", *more)), 2, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_folders_are_two(run: Run) -> None:
+    assert run("train", "syndiff", "--source", "a").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "like", "value"),
+    [
+        ("3", 1, 3),
+        ("3", 1.5, 3.0),
+        ("true", False, True),
+        ("False", True, False),
+        ("1,2", (4,), (1, 2)),
+        ("a,b", (), ("a", "b")),
+        ("", (4,), ()),
+        ("x", "y", "x"),
+    ],
+)
+def test_a_setting_is_read_as_what_is_there(text: str, like: object, value: object) -> None:
+    assert _read(text, like) == value
+    assert type(_read(text, like)) is type(value)
