@@ -1,7 +1,8 @@
 """PSNR and SSIM of models on held-out cases, beside the best intensity mapping fitted on the training cases.
 
 Runs the whole path, from file to file grid, as `imputer synth` does. The reference is aligned rigidly to the source and
-resampled to its grid; scores are those of `imputer.report.metrics.paired_scores` on axial slices.
+resampled to its grid; scores are those of `imputer.report.metrics.paired_scores` on axial slices. Sharpness is the mean
+in-plane gradient of the synthetic volume in units of the reference's (1: as sharp; the mapping keeps the source's).
 
 Example:
     python benchmarks/score_models.py --data ../shared/data/open_ms --holdout patient04 --holdout patient26
@@ -73,7 +74,9 @@ def _score_pair(options: argparse.Namespace, source: Modality, target: Modality)
         started = time.monotonic()
         synthetic = _synthesise(options, case, source, target)
         row["seconds"] = time.monotonic() - started
-        row |= paired_scores(reference.array, _axial(synthetic).array)
+        made = _axial(synthetic).array
+        row |= paired_scores(reference.array, made)
+        row["sharpness"] = _edges(made) / _edges(reference.array)
         print(row, flush=True)
         rows.append(row)
     return rows
@@ -94,6 +97,12 @@ def _synthesise(options: argparse.Namespace, case: Case, source: Modality, targe
 
 def _axial(volume: Volume) -> Volume:
     return Orient().forward(volume)[0]
+
+
+def _edges(array: NDArray[np.float32]) -> float:
+    """Return the mean in-plane gradient of a volume over its mean: what blur takes away."""
+    along_i, along_j = np.diff(array, axis=0)[:, 1:], np.diff(array, axis=1)[1:]
+    return float(np.hypot(along_i, along_j).mean() / array.mean())
 
 
 def _bins(array: NDArray[np.float32]) -> NDArray[np.intp]:

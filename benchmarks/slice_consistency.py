@@ -1,0 +1,71 @@
+"""Flicker between slices: one noise for the whole volume against one for each slice.
+
+In the two planes that cut across the slices, flicker shows as change along k. For each volume: the mean absolute change
+from slice to slice over the head, and the mean absolute second difference (which anatomy, being smooth, has less of
+than noise), both divided by the volume's mean over the head; beside them the same figures of the real target.
+
+Example:
+    python benchmarks/slice_consistency.py ../shared/data/open_ms/native/patient04/study1_T1W.nii.gz --to t2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imputer.io.dispatch import load
+from imputer.methods.base import RunOptions
+from imputer.modality import parse_modality
+from imputer.preprocess.orient import Orient
+from imputer.pretrained.load import load_model
+from imputer.volume import Volume
+from imputer.weights.manifest import candidates
+
+
+def main() -> None:
+    """Print one JSON object a volume."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, nargs="+")
+    parser.add_argument("--to", required=True)
+    parser.add_argument("--model")
+    parser.add_argument("--reference", type=Path, help="the real target, for one source on the same grid")
+    options = parser.parse_args()
+    for path in options.source:
+        print(json.dumps({"file": path.name, **_compare(path, options)}), flush=True)
+
+
+def _compare(path: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    source = load(path)
+    assert source.modality is not None
+    name = options.model or candidates(source.modality, parse_modality(options.to))[0].id
+    model = load_model(name)
+    stack, undo = model.recipe.forward(source)
+    head = Orient().forward(source)[0].array
+    mask = head > head.mean() / 8
+    figures = {}
+    base = RunOptions(case=path.name)
+    for label, shared in (("shared", True), ("independent", False)):
+        made = model.run(stack, replace(base, shared_noise=shared))
+        volume = model.recipe.inverse(made, undo, source, scale=model.output_scale)
+        figures[label] = _flicker(volume, mask)
+    if options.reference:
+        figures["real"] = _flicker(load(options.reference), mask)
+    return figures
+
+
+def _flicker(volume: Volume, mask: NDArray[np.bool_]) -> dict[str, float]:
+    array = Orient().forward(volume)[0].array.astype(np.float64)
+    array = array / array[mask].mean()
+    first, second = np.diff(array, axis=2), np.diff(array, n=2, axis=2)
+    inside = mask[:, :, 1:] & mask[:, :, :-1]
+    deeper = inside[:, :, 1:] & inside[:, :, :-1]
+    return {"change": float(np.abs(first[inside]).mean()), "curvature": float(np.abs(second[deeper]).mean())}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Train the four embedded models in one command: on a CPU overnight, or on a GPU in the time that is given.
+
+Each direction is trained on pairs, first with the pixel loss alone, then with the adversarial loss; the FLAIR models
+start from a model of the same source. A run that was stopped goes on where it was. With --ship the models are
+copied into the package and the manifest is refreshed.
+
+Examples:
+    python benchmarks/train_embedded.py --data ../shared/data/open_ms --output runs/embedded
+    python benchmarks/train_embedded.py --data DATA --output OUT --accelerator cuda --scale 4 --batch-size 8 --ship
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imputer.train.config import TrainConfig
+from imputer.train.start import start
+
+ROOT = Path(__file__).resolve().parents[1]
+HELD_OUT = ("patient04", "patient26")
+NETWORK: dict[str, Any] = {
+    "pixel_mm": 0.9,
+    "crop": (224, 192),
+    "width": 16,
+    "channel_multipliers": (1, 2, 4, 4, 4),
+    "blocks_per_level": 1,
+    "attention_levels": (4,),
+    "latent_size": 32,
+    "latent_width": 64,
+    "discriminator_width": 16,
+}
+PIXEL: dict[str, Any] = {"pixel_weight": 1.0, "adversarial_weight": 0.0, "generator_rate": 6e-4}
+ADVERSARIAL: dict[str, Any] = {
+    "pixel_weight": 1.0,
+    "adversarial_weight": 0.02,
+    "adversarial_crop": 96,
+    "generator_rate": 4e-4,
+    "discriminator_rate": 2e-4,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run; `initial` names the stage whose model it starts from."""
+
+    name: str
+    source: str
+    target: str
+    steps: int
+    settings: dict[str, Any]
+    initial: str = ""
+
+
+STAGES = (
+    Stage("t1-t2-pixel", "t1", "t2", 3400, PIXEL),
+    Stage("t2-t1-pixel", "t2", "t1", 3400, PIXEL),
+    Stage("t1-t2", "t1", "t2", 1600, ADVERSARIAL, "t1-t2-pixel"),
+    Stage("t2-t1", "t2", "t1", 1600, ADVERSARIAL, "t2-t1-pixel"),
+    Stage("t1-flair", "t1", "flair", 2400, ADVERSARIAL, "t1-t2-pixel"),
+    Stage("t2-flair", "t2", "flair", 2400, ADVERSARIAL, "t2-t1-pixel"),
+)
+SHIPPED = ("t1-t2", "t2-t1", "t1-flair", "t2-flair")
+
+
+def main() -> None:
+    """Train all stages, then ship their models if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of NIfTI volumes, names tell the contrast")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the steps of every stage")
+    parser.add_argument("--only", nargs="*", help="names of stages")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="overrides a setting")
+    parser.add_argument("--ship", action="store_true")
+    options = parser.parse_args()
+    for stage in STAGES:
+        if not options.only or stage.name in options.only:
+            print(f"== {stage.name}", flush=True)
+            start(_config(stage, options), resume=True, on_message=print, on_step=_say)
+    if options.ship:
+        _ship(options.output)
+
+
+def _config(stage: Stage, options: argparse.Namespace) -> TrainConfig:
+    initial = str(_model(options.output, stage.initial)) if stage.initial else ""
+    overrides = {name: float(value) for name, value in (text.split("=") for text in options.set)}
+    settings: dict[str, Any] = {
+        **NETWORK,
+        "rollout": 0.5,
+        "ema": 0.998,
+        "warmup": 100,
+        "validation_slices": 8,
+        **stage.settings,
+        **overrides,
+    }
+    return TrainConfig(
+        source_dir=str(options.data),
+        target_dir=str(options.data),
+        output=str(options.output / stage.name),
+        source=stage.source,
+        target=stage.target,
+        paired=True,
+        register=True,
+        direction="forward",
+        holdout=HELD_OUT,
+        initial=initial,
+        steps=round(stage.steps * options.scale),
+        batch_size=options.batch_size,
+        accelerator=options.accelerator,
+        precision=options.precision,
+        title=f"Brain MRI, {stage.source.upper()} to {stage.target.upper()}, axial slices (SynDiff, small)",
+        licence="CC-BY-4.0",
+        trained_on="Brain MRI of MS patients, Laboratory of Imaging Technologies, University of Ljubljana (CC-BY)",
+        **settings,
+    )
+
+
+def _model(output: Path, stage: str) -> Path:
+    source, target = next((each.source, each.target) for each in STAGES if each.name == stage)
+    return output / stage / "models" / f"syndiff-{source}-{target}.safetensors"
+
+
+def _say(done: int, losses: dict[str, float]) -> None:
+    if done % 100 == 0:
+        print(done, {name: round(value, 4) for name, value in losses.items()}, flush=True)
+
+
+def _ship(output: Path) -> None:
+    for stage in SHIPPED:
+        path = _model(output, stage)
+        shutil.copy(path, ROOT / "imputer" / "assets" / path.name)
+    subprocess.run([sys.executable, str(ROOT / "tools" / "refresh_manifest.py")], check=True)
+
+
+if __name__ == "__main__":
+    main()
