@@ -78,7 +78,7 @@ def synthesise(
     model : id, model package or loaded method; None: the best one for the pair.
     device : auto, cpu, cuda, cuda:N or mps.
     steps : reverse steps, at most the model's own number; fewer end at an earlier estimate.
-    batch_size : slices at once, or "auto".
+    batch_size : slices at once on an accelerator, or "auto"; a CPU takes one at a time.
     precision : auto, fp32, bf16 or fp16.
     seed : same seed, same volume, whatever the batch size.
     samples : draw several; the result is their mean, and the standard deviation is written beside it.
@@ -102,8 +102,9 @@ def synthesise(
     volume = replace(volume, modality=_source_modality(volume, from_, target))
     method = _method(model, volume.modality, target, device)
     scope = _scope_warnings(volume, method, force=force)
-    size = None if batch_size == "auto" else int(batch_size)
-    options = RunOptions(_case(volume), seed, steps, size, choose_precision(precision, method.device))
+    options = RunOptions(
+        _case(volume), seed, steps, _batch_size(batch_size), choose_precision(precision, method.device)
+    )
     stack, undo = method.recipe.forward(volume)
     run = RunRecord(steps or method.steps, samples, seed, options.precision, str(method.device), 0.0)
     notes = volume.origin.notes if volume.origin else ()
@@ -163,6 +164,19 @@ def _source_modality(volume: Volume, from_: Modality | str | None, target: Modal
     if source == target:
         raise UsageError(f"Source and target are both {target}.", remedy="Ask for another modality with --to.")
     return source
+
+
+def _batch_size(batch_size: int | str) -> int | None:
+    """Return the number of slices at once, None for "auto"."""
+    if batch_size == "auto":
+        return None
+    try:
+        number = int(batch_size)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"The batch size is {batch_size}.", remedy="Give a number above 0, or auto.")
+    return number
 
 
 def _method(model: str | Path | Method | None, source: Modality | None, target: Modality, device: str) -> Method:

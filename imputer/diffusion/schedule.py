@@ -46,7 +46,7 @@ class Schedule:
     @cached_property
     def alpha_bars(self) -> NDArray[np.float64]:
         """A_t = a_0 ... a_t: the share of x_0's variance that is left in x_{t+1}."""
-        return np.cumprod(self.alphas)
+        return np.asarray(np.cumprod(self.alphas), dtype=np.float64)
 
     @cached_property
     def alpha_bars_before(self) -> NDArray[np.float64]:

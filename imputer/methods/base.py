@@ -41,7 +41,7 @@ class RunOptions:
     case : identifies the volume in the noise's seed.
     seed : the run's seed.
     steps : reverse steps; None: the model's own number.
-    batch_size : slices at once; None: chosen by the device.
+    batch_size : slices at once on an accelerator; None: chosen by the method. A CPU takes one at a time.
     precision : fp32, bf16 or fp16.
     shared_noise : the same noise for all slices of the volume; None: the method's default.
     """
@@ -88,8 +88,8 @@ def choose_device(name: str) -> torch.device:
     wanted = name.strip().lower().replace("gpu", "cuda")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, index = wanted.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
+    kind, colon, index = wanted.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdecimal())):
         raise DeviceError(f"Device {name!r} is unknown.", remedy="Use auto, cpu, cuda, cuda:N or mps.")
     if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
         raise DeviceError(f"Device {name!r} is not available on this machine.", remedy="Use --device cpu or auto.")

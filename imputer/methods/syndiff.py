@@ -25,7 +25,7 @@ from imputer.preprocess.recipe import Recipe
 
 NAME = "syndiff"
 BACKGROUND = -1.0
-GPU_BATCH = 16  # slices; on a CPU one slice at a time is fastest (it stays in the cache)
+GPU_BATCH = 16  # slices; a CPU takes one at a time: fastest (it stays in the cache), and the same bits for any batch
 
 
 class SynDiff:
@@ -90,7 +90,7 @@ class SynDiff:
         pending = [int(k) for k in np.flatnonzero((stack > BACKGROUND).any(axis=(1, 2, 3)))]
         if on_slices is not None:
             on_slices(len(stack) - len(pending))
-        size = options.batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
+        size = 1 if self.device.type == "cpu" else options.batch_size or GPU_BATCH
         while pending:
             batch = pending[:size]
             try:
@@ -143,7 +143,7 @@ def build(
             identity=identity,
             shared_noise=bool(header.get("shared_noise", False)) if shared_noise is None else shared_noise,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise ModelError(f"The header of {identity.id} is incomplete or malformed ({error}).") from error
 
 

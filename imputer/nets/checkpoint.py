@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from imputer.errors import ModelError
@@ -29,7 +29,8 @@ def write_package(
     document = json.dumps({"format": FORMAT, **header}, sort_keys=True, allow_nan=False)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path, overwrite=overwrite) as temporary:
-        save_file(plain, str(temporary), metadata={HEADER_KEY: document})
+        # Not save_file: its files are readable by their owner alone, whatever the umask.
+        temporary.write_bytes(save(plain, metadata={HEADER_KEY: document}))
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -60,9 +61,12 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a package as float32 on the CPU."""
-    with safe_open(str(path), framework="pt") as file:
-        return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    """Return the tensors of a package as float32 on the CPU; ModelError where the file is not readable."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path.name} is not a readable safetensors file.", remedy="Check the path.") from error
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:

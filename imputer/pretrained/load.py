@@ -71,7 +71,8 @@ def _filled_generator(path: Path, header: Mapping[str, Any]) -> NCSNpp:
 
 
 def _identity(path: Path, header: Mapping[str, Any], sha256: str) -> Identity:
-    about = header.get("about", {})
+    about = header.get("about")
+    about = about if isinstance(about, Mapping) else {}
     texts = {key: str(about.get(key, "")) for key in ("version", "title", "licence", "citation", "trained_on")}
     identity = str(about.get("id") or path.name)
     return Identity(id=identity, sha256=sha256 or sha256_of(path), scope=dict(about.get("scope", {})), **texts)

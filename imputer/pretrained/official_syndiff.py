@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,13 +37,15 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"Checkpoint {path.name} does not exist.", remedy="Check the path.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the file's pickle protocol is nothing that the user could change
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{path.name} was refused: it holds more than tensors (code or objects), or is damaged.",
             remedy="Ask for a file that holds a state dictionary only.",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what a file of another kind makes the unpickler raise is open-ended
         raise ModelError(f"{path.name} is not a readable torch checkpoint.") from error
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise ModelError(f"{path.name} is not a flat dictionary of tensors, as the authors' generators are.")
@@ -57,8 +60,9 @@ def infer_config(tensors: Mapping[str, Tensor], name: str) -> NCSNppConfig:
     try:
         return _infer(tensors)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
+        missing = f" ({error.args[0]} is missing)" if isinstance(error, KeyError) else ""
         raise ModelError(
-            f"{name} is not a SynDiff generator: its tensors do not follow the NCSN++ layout.",
+            f"{name} is not a SynDiff generator: its tensors do not follow the NCSN++ layout{missing}.",
             remedy="Import gen_diffusive_1_*.pth or gen_diffusive_2_*.pth, not a discriminator or an optimiser state.",
         ) from error
 

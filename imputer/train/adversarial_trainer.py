@@ -133,12 +133,13 @@ class SynDiffTrainer:
                 if direction.critic is not None:
                     draw, window = self._draw(x_0, draws[name])
                     parts["critic"] = self.losses.critic_loss(direction, x_0, partner, draw, window, penalise=penalise)
-                if direction.patch_critic is not None:
-                    other = self._other(name)
-                    x_other = images[other][0]
-                    parts["patch_critic"] = self.losses.patch_critic_loss(
-                        direction, self.directions[other], x_0, x_other
-                    )
+                if direction.patch_critic is not None and partner is not None:
+                    draw, window = self._draw(x_0, draws[name])
+                    parts["patch_critic"] = self.losses.estimate_critic_loss(direction, x_0, partner, draw, window)
+                elif direction.patch_critic is not None:
+                    other = self.directions[self._other(name)]
+                    x_other = images[self._other(name)][0]
+                    parts["patch_critic"] = self.losses.patch_critic_loss(direction, other, x_0, x_other)
             for part, loss in parts.items():
                 self._update([f"{name}.{part}"], loss)
                 losses[f"{name}.{part}"] = loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -99,6 +100,10 @@ class TrainConfig:
     """L1 cycle loss of the non-diffusive module."""
     pixel_weight: float = 0.5
     """L1 between the diffusive estimate and the real target."""
+    structure_weight: float = 0.0
+    """1 - SSIM between the diffusive estimate and the real target; beyond the paper, 0 leaves it out."""
+    patch_weight: float = 0.0
+    """Paired only: patch discriminator on the diffusive estimate; beyond the paper, 0 leaves it out."""
     adversarial_weight: float = 1.0
     """Weight of the diffusive module's adversarial loss in the generator's loss; 0 trains without discriminators."""
     adversarial_crop: int = 0
@@ -138,22 +143,24 @@ def read_config(path: Path) -> TrainConfig:
     """Read what `write_config` wrote; UsageError names unknown settings."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path.name} is not a readable training configuration.") from error
     known = {field.name for field in fields(TrainConfig)}
     unknown = sorted(table.keys() - known)
     if unknown:
         raise UsageError(f"{path.name} has unknown settings: {', '.join(unknown)}.")
     values: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in table.items()}
-    return TrainConfig(**values)
+    try:
+        return TrainConfig(**values)
+    except TypeError as error:
+        raise UsageError(f"{path.name} lacks the folders source_dir, target_dir or output.") from error
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML escapes as JSON does, and DEL
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return repr(value)

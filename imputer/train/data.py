@@ -66,6 +66,11 @@ def find_cases(
         for path in paths:
             found.setdefault(_case_name(path, folder), {})[modality] = path
     cases = [Case(name, paths.get(source), paths.get(target)) for name, paths in sorted(found.items())]
+    if any(case.source is not None and case.source == case.target for case in cases):
+        raise InputError(
+            f"The names in folder {source_dir.name} do not tell {source} from {target}.",
+            remedy="Put the modality into the names, or use two folders.",
+        )
     return [case for case in cases if not matches(case.name, exclude)]
 
 

@@ -118,9 +118,12 @@ def _restore(trainer: Trainer, path: Path) -> int:
         return 0
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file makes the unpickler raise is open-ended
+        raise InputError(f"Checkpoint {path.name} is not readable.", remedy="Train into a new folder.") from error
+    try:
         trainer.load_state(content["trainer"])
         return int(content["step"])
-    except (RuntimeError, KeyError, ValueError, EOFError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"Checkpoint {path.name} does not fit this run.", remedy="Train into a new folder.") from error
 
 

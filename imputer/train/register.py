@@ -6,9 +6,13 @@ and every score do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import SimpleITK as sitk
 
+from imputer.errors import InputError
 from imputer.volume import Volume
 
 LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0])  # ITK's world axes against ours
@@ -19,7 +23,8 @@ SAMPLING_SEED = 20260101  # of the metric's random voxels: the same alignment ev
 def align_rigidly(moving: Volume, fixed: Volume, *, search: bool = True) -> Volume:
     """Resample `moving` onto the grid of `fixed`; with `search` after a rigid alignment (Mattes mutual information).
 
-    Both arrays are (I, J, K) float32; the result has the affine of `fixed` and the modality of `moving`.
+    Both arrays are (I, J, K) float32; the result has the affine of `fixed` and the modality of `moving`. Raises
+    InputError where the search fails: fewer than four slices, or volumes that do not overlap.
     """
     fixed_image, moving_image = to_image(fixed), to_image(moving)
     transform: sitk.Transform = sitk.Transform(3, sitk.sitkIdentity)
@@ -55,6 +60,26 @@ def _rigid_transform(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
     method.SetSmoothingSigmasPerLevel([2.0, 1.0, 0.0])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetInitialTransform(start, inPlace=True)
-    method.SetNumberOfThreads(1)  # the sum over threads is not deterministic
-    method.Execute(sitk.Cast(fixed, sitk.sitkFloat32), sitk.Cast(moving, sitk.sitkFloat32))
+    try:
+        with _one_thread():
+            method.Execute(sitk.Cast(fixed, sitk.sitkFloat32), sitk.Cast(moving, sitk.sitkFloat32))
+    except RuntimeError as error:  # fewer than four slices, or no overlap
+        raise InputError(
+            "Two volumes of a pair cannot be aligned: they have too few slices or do not overlap.",
+            remedy="Train without --register, or leave the case out with --exclude.",
+        ) from error
     return start
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let ITK compute in one thread: the metric's sum over several differs in its last bits from call to call.
+
+    The registration's own SetNumberOfThreads does not reach the metric.
+    """
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)

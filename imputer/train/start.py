@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imputer.errors import ImputerError, UsageError
+from imputer.errors import DeviceError, ImputerError, UsageError
 from imputer.modality import parse_modality
 from imputer.train import loop
 from imputer.train.adversarial_trainer import SynDiffTrainer
@@ -19,6 +19,7 @@ from imputer.train.syndiff import network_config
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+TRANSLATOR_MULTIPLE = 4  # of unpaired training's ResNets
 DIRECTIONS = {"both": ("forward", "backward"), "forward": ("forward",), "backward": ("backward",)}
 
 
@@ -31,15 +32,21 @@ def check(config: TrainConfig) -> None:
     if config.direction != "both" and not config.paired:
         raise UsageError("One direction alone needs paired data.", remedy="Add --paired or train both directions.")
     if not config.paired and config.adversarial_weight <= 0:
-        raise UsageError("Unpaired training needs the adversarial loss.", remedy="Set --adversarial-weight above 0.")
+        raise UsageError("Unpaired training needs the adversarial loss.", remedy="Give --set adversarial_weight=1.")
+    if not config.paired and config.patch_weight > 0:
+        raise UsageError("The patch loss on estimates is for paired data.", remedy="Add --paired or drop patch_weight.")
     if config.initial and config.direction == "both":
         raise UsageError("A starting model belongs to one direction.", remedy="Add --direction forward or backward.")
     multiple = network_config(config).size_multiple
+    if not config.paired:
+        multiple = max(multiple, TRANSLATOR_MULTIPLE)
     critic_side = config.adversarial_crop or min(config.crop)
     if any(side % multiple for side in config.crop) or (config.adversarial_weight > 0 and critic_side < 64):
         raise UsageError(
             f"Height and width of --crop must be multiples of {multiple}, and at least 64 with a discriminator."
         )
+    if critic_side > min(config.crop):
+        raise UsageError("The discriminator's square is larger than --crop.", remedy="Lower adversarial_crop.")
 
 
 def plan(config: TrainConfig) -> tuple[list[Case], list[Case]]:
@@ -65,20 +72,26 @@ def plan(config: TrainConfig) -> tuple[list[Case], list[Case]]:
     return training, [case for case in held_out if case.source is not None and case.target is not None]
 
 
+def _silent(message: str) -> None:
+    """Say nothing."""
+
+
 def start(
     config: TrainConfig,
     *,
     resume: bool = False,
-    on_message: Callable[[str], None] = lambda message: None,
+    on_message: Callable[[str], None] = _silent,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> list[Path]:
     """Train and return the model packages; see `imputer.train.loop.run`."""
     training, held_out = plan(config)
     folder = Path(config.output)
+    fabric = _engine(config)
     loop.prepare_folder(folder, resume=resume)
     write_config(config, folder / "config.toml")
-    fabric = _engine(config)
     names = DIRECTIONS[config.direction]
+    if not fabric.is_global_zero:  # one process of several speaks
+        on_message, on_step = _silent, None
     on_message(f"{len(training)} cases to train on, {len(held_out)} held out; preparing slices")
     samplers = {name: _sampler(config, training, name) for name in names}
     on_message(f"{sum(len(sampler) for sampler in samplers.values())} slices; training on {fabric.device}")
@@ -88,13 +101,29 @@ def start(
 
 
 def _engine(config: TrainConfig) -> Fabric:
-    """Return Lightning Fabric, launched; ImputerError names the extra where it is not installed."""
+    """Return Lightning Fabric, launched.
+
+    Raises ImputerError, which names the extra, where it is not installed, DeviceError where the device is not there,
+    and UsageError for a name that Fabric does not know.
+    """
     try:
         from lightning_fabric import Fabric
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
     except ImportError as error:
         raise ImputerError("Training needs the extra 'train'.", remedy="Run: pip install 'imputer[train]'.") from error
     options: dict[str, Any] = {"strategy": "ddp_find_unused_parameters_true"} if config.devices > 1 else {}
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision, **options)  # type: ignore[arg-type]
+    try:
+        fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision, **options)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UsageError(
+            f"Accelerator {config.accelerator!r} or precision {config.precision!r} is unknown.",
+            remedy="Use auto, cpu, cuda or mps, and 32-true, bf16-mixed or 16-mixed.",
+        ) from error
+    except (RuntimeError, MisconfigurationException) as error:
+        raise DeviceError(
+            f"{config.devices} x {config.accelerator} is not available on this machine.",
+            remedy="Use --device cpu or auto.",
+        ) from error
     fabric.launch()
     return fabric
 

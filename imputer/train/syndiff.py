@@ -19,7 +19,7 @@ from imputer.nets.discriminators import PatchDiscriminator, TimeConditionalDiscr
 from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.nets.resnet import ResNetGenerator
 from imputer.train.config import TrainConfig
-from imputer.train.losses import fake_loss, gradient_penalty, real_loss
+from imputer.train.losses import fake_loss, gradient_penalty, real_loss, structure_loss
 
 CLEAN_STD = 1e-4  # noise on x_0 where x_{t-1} is the clean image itself
 
@@ -33,7 +33,7 @@ class Direction:
     diffusive : generator of the contrast, the one that is shipped.
     critic : time-conditional discriminator of the contrast; absent without adversarial loss.
     translator : ResNet from the contrast to the other one; unpaired only.
-    patch_critic : patch discriminator of the contrast; unpaired only.
+    patch_critic : patch discriminator of the contrast: of translations where unpaired, of estimates where asked for.
     """
 
     diffusive: nn.Module
@@ -70,11 +70,12 @@ def network_config(config: TrainConfig) -> NCSNppConfig:
 def make_direction(config: TrainConfig) -> Direction:
     """Build the networks of one direction with fresh weights from torch's global generator."""
     adversarial = config.adversarial_weight > 0
+    has_patch_critic = not config.paired or config.patch_weight > 0
     return Direction(
         diffusive=NCSNpp(network_config(config)),
         critic=TimeConditionalDiscriminator(config.discriminator_width) if adversarial else None,
         translator=None if config.paired else ResNetGenerator(config.resnet_width),
-        patch_critic=None if config.paired else PatchDiscriminator(config.discriminator_width),
+        patch_critic=PatchDiscriminator(config.discriminator_width) if has_patch_critic else None,
     )
 
 
@@ -179,6 +180,16 @@ class SynDiffLosses:
             loss = loss + gradient_penalty(logits, real, self.config.r1_gamma)
         return loss + fake_loss(direction.critic(window(synthetic), window(x_t), draw.t).float())
 
+    def estimate_critic_loss(
+        self, direction: Direction, x_0: Tensor, partner: Tensor, draw: Draw, window: Window
+    ) -> Tensor:
+        """Loss of the patch discriminator of paired training: real images against estimates of x_0."""
+        assert direction.patch_critic is not None
+        with torch.no_grad():
+            estimate = self.estimate(direction, self.diffuse(x_0, draw)[1], partner, draw)
+        real, synthetic = direction.patch_critic(window(x_0)), direction.patch_critic(window(estimate))
+        return real_loss(real.float()) + fake_loss(synthetic.float())
+
     def patch_critic_loss(self, direction: Direction, other: Direction, x_0: Tensor, x_other: Tensor) -> Tensor:
         """Loss of the contrast's patch discriminator: its real images against translations of the other contrast."""
         assert direction.patch_critic is not None and other.translator is not None
@@ -199,6 +210,10 @@ class SynDiffLosses:
         x_t = self.diffuse(x_0, draw)[1] if rolled is None else rolled
         estimate = self.estimate(direction, x_t, condition, draw)
         losses = {"pixel": self.config.pixel_weight * F.l1_loss(estimate, x_0)}
+        if self.config.structure_weight > 0:
+            losses["structure"] = self.config.structure_weight * structure_loss(estimate, x_0)
+        if direction.patch_critic is not None and direction.translator is None:
+            losses["patch"] = self.config.patch_weight * real_loss(direction.patch_critic(window(estimate)).float())
         if direction.critic is not None:
             back = window(self.step_back(estimate, x_t, draw))
             logits = direction.critic(back, window(x_t), draw.t).float()
