@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -90,7 +89,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
     ]
     if any(complaints):
         raise ModelError(f"The tensors of {name} do not fit its architecture: {'; '.join(filter(None, complaints))}.")
-    module.load_state_dict({key: torch.as_tensor(value) for key, value in tensors.items()}, strict=True)
+    module.load_state_dict(dict(tensors), strict=True, assign=True)  # assigned: the module may be on the meta device
 
 
 def _complaint(kind: str, names: list[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from imputer.errors import ModelError
@@ -65,7 +66,8 @@ def model_file(model: str | Path) -> tuple[Path, str]:
 def _filled_generator(path: Path, header: Mapping[str, Any]) -> NCSNpp:
     if header.get("method") != syndiff.NAME:
         raise ModelError(f"{path.name} was made for the method {header.get('method')!r}, which this version has not.")
-    generator = syndiff.network_from_header(header, path.name)
+    with torch.device("meta"):  # no memory, and no draw from the global generator, for weights that are replaced
+        generator = syndiff.network_from_header(header, path.name)
     load_strictly(generator, read_tensors(path), path.name)
     return generator
 

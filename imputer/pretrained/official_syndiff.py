@@ -114,7 +114,9 @@ def _infer(tensors: Mapping[str, Tensor]) -> NCSNppConfig:
 def import_generator(path: Path) -> NCSNpp:
     """Return the bare generator of an authors' checkpoint, on the CPU, in evaluation mode."""
     tensors = read_checkpoint(path)
-    generator = NCSNpp(infer_config(tensors, path.name))
+    config = infer_config(tensors, path.name)
+    with torch.device("meta"):
+        generator = NCSNpp(config)
     load_strictly(generator, tensors, path.name)
     return generator.eval().requires_grad_(False)
 

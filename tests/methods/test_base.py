@@ -38,7 +38,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch, name: str, cuda: int, mps: boo
 @pytest.mark.parametrize("name", ["cuda", "gpu:0", "cuda:3", "mps", "tpu", "cuda:x", "cuda:", "cpu:1", "mps:0", ""])
 def test_what_is_not_there_is_a_device_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     machine(monkeypatch)
-    with pytest.raises(DeviceError, match="--device|Use auto"):
+    with pytest.raises(DeviceError, match=r"--device|Use auto"):
         choose_device(name)
 
 

@@ -93,9 +93,9 @@ def test_fitting_tensors_fill_the_module(package: Path) -> None:
 
 
 def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="gone.safetensors does not exist"):
+    with pytest.raises(ModelError, match=r"gone.safetensors does not exist"):
         read_header(tmp_path / "gone.safetensors")
-    with pytest.raises(ModelError, match="gone.safetensors"):
+    with pytest.raises(ModelError, match=r"gone.safetensors"):
         read_tensors(tmp_path / "gone.safetensors")
 
 

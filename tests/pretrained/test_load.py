@@ -80,19 +80,19 @@ def test_a_file_that_is_not_the_manifests_is_refused(register: Register, tiny_mo
     content[-1] ^= 1
     file.write_bytes(content)
     for load in (load_model, load_generator):
-        with pytest.raises(ModelError, match="mine.*SHA-256"):
+        with pytest.raises(ModelError, match=r"mine.*SHA-256"):
             load("mine")
     file.write_bytes(content[:-4])
-    with pytest.raises(ModelError, match="mine.*bytes"):
+    with pytest.raises(ModelError, match=r"mine.*bytes"):
         load_model("mine")
     file.unlink()
-    with pytest.raises(ModelError, match="mine.*missing"):
+    with pytest.raises(ModelError, match=r"mine.*missing"):
         load_model("mine")
 
 
 def test_an_unknown_id_lists_those_that_exist(register: Register, tiny_model: Path) -> None:
     register(tiny_model)
-    with pytest.raises(ModelError, match="'mein'.*Models: mine"):
+    with pytest.raises(ModelError, match=r"'mein'.*Models: mine"):
         load_model("mein")
 
 

@@ -68,7 +68,7 @@ def test_the_package_says_where_it_comes_from(package: Path) -> None:
     assert (header["source"], header["target"], header["about"]["id"]) == ("t1", "t2", "mine")
     assert len(header["about"]["imported_sha256"]) == 64
     assert header["schedule"]["steps"] == 4
-    assert [step for step in header["recipe"] if step["step"] == "box"][0]["size"] == [64, 64]
+    assert next(step for step in header["recipe"] if step["step"] == "box")["size"] == [64, 64]
     json.dumps(header)
 
 

@@ -90,7 +90,7 @@ def test_paired_training_takes_pairs_only(make_config: MakeConfig, scans: Path, 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
 @pytest.mark.parametrize("devices", [1, 2])
 def test_a_device_that_is_not_there_is_a_device_error(make_config: MakeConfig, tmp_path: Path, devices: int) -> None:
-    with pytest.raises(DeviceError, match="cuda.*--device cpu"):
+    with pytest.raises(DeviceError, match=r"cuda.*--device cpu"):
         start(make_config(accelerator="cuda", devices=devices))
     assert not (tmp_path / "run").exists()
 
