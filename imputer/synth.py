@@ -17,6 +17,7 @@ from imputer.files import strip_suffixes
 from imputer.io.dispatch import load, save
 from imputer.methods.base import Method, RunOptions, choose_precision
 from imputer.modality import Modality, parse_modality
+from imputer.preprocess.orient import Orient
 from imputer.pretrained.load import load_model
 from imputer.report.figures import mosaic
 from imputer.report.provenance import ModelRecord, RunRecord, sidecar, software_versions, write_json
@@ -210,9 +211,10 @@ def _scope_warnings(volume: Volume, method: Method, *, force: bool) -> list[str]
 
 
 def _case(volume: Volume) -> str:
-    """Identify a case by its voxels, so that a renamed or converted file gives the same result."""
-    digest = hashlib.sha256(repr(volume.shape).encode())
-    digest.update(np.asfortranarray(volume.array).T.data)
+    """Identify a case by its voxels in a common order, so that a renamed or converted file gives the same result."""
+    array = Orient().forward(volume)[0].array
+    digest = hashlib.sha256(repr(array.shape).encode())
+    digest.update(np.asfortranarray(array).T.data)
     return digest.hexdigest()
 
 
