@@ -1,7 +1,7 @@
 # imputer in a container:
 #     docker build -t imputer .
-#     docker run --rm -v "$PWD:/data" imputer synth /data/t1.nii.gz --to t2
-# The processor is enough, and the default. PyTorch's CPU wheels, far smaller than its CUDA ones, lie on an index of their
+#     docker run --rm -v "$PWD:/data" imputer synth /data/t1.nii.gz --to t2          (add --gpus all where there is one)
+# A processor is enough. PyTorch's CPU wheels, far smaller than its CUDA ones, lie on an index of their
 # own on x86-64: name it with --build-arg TORCH_INDEX_URL=... (see PyTorch's install page).
 FROM python:3.11-slim
 
@@ -9,7 +9,6 @@ ARG TORCH_INDEX_URL=""
 
 ENV PIP_NO_CACHE_DIR=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    IMPUTER_DEVICE=cpu \
     IMPUTER_HOME=/cache
 
 WORKDIR /src
