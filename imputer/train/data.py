@@ -64,7 +64,11 @@ def find_cases(
         if not paths:
             raise InputError(f"Folder {folder.name} holds no {modality} volume.", remedy="NIfTI files are expected.")
         for path in paths:
-            found.setdefault(_case_name(path, folder), {})[modality] = path
+            volumes = found.setdefault(_case_name(path, folder), {})
+            if modality in volumes:
+                both = f"{volumes[modality].name} and {path.name}"
+                raise InputError(f"Two files are the same {modality} of one case: {both}.", remedy="Remove one.")
+            volumes[modality] = path
     cases = [Case(name, paths.get(source), paths.get(target)) for name, paths in sorted(found.items())]
     if any(case.source is not None and case.source == case.target for case in cases):
         raise InputError(

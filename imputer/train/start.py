@@ -27,6 +27,9 @@ def check(config: TrainConfig) -> None:
     """Raise UsageError for settings that contradict each other."""
     if parse_modality(config.source) == parse_modality(config.target):
         raise UsageError("Source and target are the same modality.", remedy="Give two different ones.")
+    for name in ("steps", "batch_size", "r1_every", "log_every", "checkpoint_every", "validation_slices", "devices"):
+        if getattr(config, name) < 1:
+            raise UsageError(f"The setting {name} is {getattr(config, name)}.", remedy="Give a number above 0.")
     if config.direction not in DIRECTIONS:
         raise UsageError(f"Direction {config.direction!r} is unknown.", remedy="Use both, forward or backward.")
     if config.direction != "both" and not config.paired:

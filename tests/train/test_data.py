@@ -73,6 +73,12 @@ def test_one_folder_whose_names_tell_no_modality_is_refused(tmp_path: Path) -> N
         find_cases(tmp_path / "scans", tmp_path / "scans", T1, T2)
 
 
+def test_two_files_of_one_case_and_modality_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "p1_t1.nii", "p1_t1.nii.gz", "p1_t2.nii.gz")
+    with pytest.raises(InputError, match=r"p1_t1\.nii and p1_t1\.nii\.gz"):
+        find_cases(tmp_path, tmp_path, T1, T2)
+
+
 def test_excluded_cases_are_left_out(tmp_path: Path) -> None:
     touch(tmp_path, *(f"p{n}/{kind}.nii.gz" for n in (1, 2, 13) for kind in ("t1", "t2")))
     assert [name.split("/")[0] for name in found(tmp_path, tmp_path, exclude=["p1"])] == ["p2"]

@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "warmup": 3,
         "batch_size": 2,
     },
+    "patch": {"paired": True, "adversarial_weight": 0.0, "patch_weight": 0.1, "structure_weight": 0.2},
     "one-direction": {"paired": True, "direction": "forward", "adversarial_crop": 64, "crop": (64, 96)},
 }
 SCRIPT = """
