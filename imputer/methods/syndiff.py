@@ -24,6 +24,7 @@ from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.preprocess.recipe import Recipe
 
 NAME = "syndiff"
+CITATION = "Ozbey et al., Unsupervised medical image translation with adversarial diffusion models, IEEE TMI 2023"
 BACKGROUND = -1.0
 GPU_BATCH = 16  # slices; a CPU takes one at a time: fastest (it stays in the cache), and the same bits for any batch
 

@@ -25,7 +25,6 @@ from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.preprocess.recipe import released_recipe
 
 PREFIX = "module."
-CITATION = "Ozbey et al., Unsupervised medical image translation with adversarial diffusion models, IEEE TMI 2023"
 OUTPUT_SCALE = 1000.0
 
 
@@ -143,7 +142,7 @@ def import_checkpoint(
         "version": "imported",
         "title": f"SynDiff {source} to {target}, imported from an authors' checkpoint",
         "licence": "as the checkpoint's",
-        "citation": CITATION,
+        "citation": syndiff.CITATION,
         "trained_on": "see the checkpoint's authors",
         "imported_sha256": sha256_of(path),
         "scope": {"source": str(source), "target": str(target)},

@@ -22,7 +22,6 @@ from imputer.train.config import TrainConfig
 from imputer.train.syndiff import network_config
 
 OUTPUT_SCALE = 4000.0  # written intensity of white: brain tissue comes out near 1000, as scanners have it
-CITATION = "Ozbey et al., Unsupervised medical image translation with adversarial diffusion models, IEEE TMI 2023"
 
 
 def data_recipe(config: TrainConfig, white: float) -> Recipe:
@@ -52,7 +51,7 @@ def export_model(
         "version": config.version,
         "title": config.title or f"SynDiff {source} to {target}",
         "licence": config.licence,
-        "citation": CITATION,
+        "citation": method.CITATION,
         "trained_on": config.trained_on,
         "scope": {"source": str(source), "target": str(target), "body_part": "head", "plane": "axial"},
     }
