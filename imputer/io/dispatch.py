@@ -41,6 +41,9 @@ _READERS = {
 }
 
 
+READ = tuple(_READERS)  # endings of the files that `load` knows by name
+
+
 def load(path: Path) -> Volume:
     """Volume of a file: .nii, .nii.gz, .mha, .mhd, .nrrd, .nhdr, .mgz or .mgh; another name where it holds NIfTI.
 

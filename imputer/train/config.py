@@ -1,4 +1,4 @@
-"""Hyper-parameters of a training run: frozen, written into the run's folder as TOML, read back on resume."""
+"""Hyper-parameters of a training run: frozen, written into the run's folder as TOML."""
 
 from __future__ import annotations
 

@@ -18,14 +18,12 @@ from torch import Generator, Tensor
 
 from imputer.errors import InputError, UsageError
 from imputer.files import strip_suffixes
-from imputer.io.dispatch import load
+from imputer.io.dispatch import READ, load
 from imputer.modality import Modality, guess_modality
 from imputer.preprocess.recipe import Recipe
 from imputer.train import augment
 from imputer.train.register import align_rigidly
 from imputer.volume import Volume
-
-SUFFIXES = (".nii", ".nii.gz", ".mha", ".nrrd", ".mgz")
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def _volumes(folder: Path, modality: Modality) -> Iterable[Path]:
     """Yield the folder's volumes of a modality; files whose names tell no modality count when none does."""
     if not folder.is_dir():
         raise InputError(f"Folder {folder.name} does not exist.", remedy="Give a folder of NIfTI volumes.")
-    paths = sorted(path for path in folder.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.name.endswith(READ) and path.is_file())
     guesses = {path: guess_modality(path) for path in paths}
     named = [path for path in paths if guesses[path] == modality]
     return named or [path for path in paths if guesses[path] is None]

@@ -12,10 +12,9 @@ from imputer.diffusion.schedule import Schedule
 from imputer.methods import syndiff as method
 from imputer.modality import Modality
 from imputer.nets.checkpoint import write_package
-from imputer.preprocess.box import Box
 from imputer.preprocess.intensity import Intensity
 from imputer.preprocess.orient import Orient
-from imputer.preprocess.recipe import Recipe
+from imputer.preprocess.recipe import Recipe, default_recipe
 from imputer.preprocess.resample import Resample
 from imputer.preprocess.slices import Slices
 from imputer.train.config import TrainConfig
@@ -31,8 +30,7 @@ def data_recipe(config: TrainConfig, white: float) -> Recipe:
 
 def model_recipe(config: TrainConfig, white: float) -> Recipe:
     """Return the recipe that feeds the trained model."""
-    steps = data_recipe(config, white).steps
-    return Recipe((*steps[:-1], Box(multiple=network_config(config).size_multiple), steps[-1]))
+    return default_recipe(config.pixel_mm, white, network_config(config).size_multiple)
 
 
 def export_model(
