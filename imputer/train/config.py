@@ -111,6 +111,8 @@ class TrainConfig:
     rollout: float = 0.0
     """Paired only: share of steps whose x_t comes from the generator's own chain instead of the true x_0."""
 
+    balance: bool = False
+    """Volumes weigh the same, whatever their number of slices; else slices do."""
     augment: bool = True
     """Flips, affine and elastic warps, and on the source bias field, gamma, noise and resolution."""
     seed: int = 0

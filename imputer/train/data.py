@@ -148,23 +148,38 @@ class SliceSampler:
     stacks : what to draw from; all paired or none.
     size : height and width of a batch.
     augmented : warp source and target together and change the source's intensities.
+    balanced : volumes weigh the same instead, so that thin slices do not outnumber thick ones.
     """
 
-    def __init__(self, stacks: Sequence[Stack], size: tuple[int, int], *, augmented: bool) -> None:
-        self.stacks, self.size, self.augmented = list(stacks), size, augmented
+    def __init__(
+        self, stacks: Sequence[Stack], size: tuple[int, int], *, augmented: bool, balanced: bool = False
+    ) -> None:
+        self.stacks, self.size, self.augmented = [stack for stack in stacks if len(stack.slices)], size, augmented
         self._index = [(number, k) for number, stack in enumerate(self.stacks) for k in range(len(stack.slices))]
         if not self._index:
             raise InputError("No slice with content is left to train on.")
+        self._balanced = balanced
 
     def __len__(self) -> int:
         return len(self._index)
 
     def batch(self, count: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
         """Draw `count` slices and, for paired stacks, their partners."""
-        picks = torch.randint(len(self._index), (count,), generator=generator)
-        drawn = [self._draw(self._index[int(pick)], generator) for pick in picks]
+        drawn = [self._draw(place, generator) for place in self._places(count, generator)]
         partners = [partner for _, partner in drawn if partner is not None]
         return torch.stack([source for source, _ in drawn]), torch.stack(partners) if partners else None
+
+    def _places(self, count: int, generator: Generator) -> list[tuple[int, int]]:
+        """Draw (volume, slice) of each image of a batch."""
+        if not self._balanced:
+            picks = torch.randint(len(self._index), (count,), generator=generator)
+            return [self._index[int(pick)] for pick in picks]
+        numbers = torch.randint(len(self.stacks), (count,), generator=generator).tolist()
+        sizes = [len(self.stacks[number].slices) for number in numbers]
+        return [
+            (number, int(torch.randint(size, (), generator=generator)))
+            for number, size in zip(numbers, sizes, strict=True)
+        ]
 
     def _draw(self, place: tuple[int, int], generator: Generator) -> tuple[Tensor, Tensor | None]:
         number, k = place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from imputer.errors import DeviceError, ImputerError, UsageError
 from imputer.modality import parse_modality
 from imputer.train import loop
 from imputer.train.adversarial_trainer import SynDiffTrainer
-from imputer.train.config import TrainConfig, write_config
+from imputer.train.config import TrainConfig, read_config, write_config
 from imputer.train.data import Case, SliceSampler, Stack, find_cases, matches, paired_stack, swapped, unpaired_stack
 from imputer.train.scores import HeldOut
 from imputer.train.ship import data_recipe
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 TRANSLATOR_MULTIPLE = 4  # of unpaired training's ResNets
+SETTINGS = "config.toml"
+# What a resumed run may change: where things lie, where it runs, what it is called, how often it reports.
+FREE = {
+    "source_dir", "target_dir", "output", "initial", "accelerator", "title", "licence", "trained_on", "version",
+    "log_every", "checkpoint_every", "validate_every", "validation_slices",
+}  # fmt: skip
 DIRECTIONS = {"both": ("forward", "backward"), "forward": ("forward",), "backward": ("backward",)}
 
 
@@ -91,7 +98,9 @@ def start(
     folder = Path(config.output)
     fabric = _engine(config)
     loop.prepare_folder(folder, resume=resume)
-    write_config(config, folder / "config.toml")
+    if resume and (folder / SETTINGS).exists():
+        _refuse_changes(config, read_config(folder / SETTINGS))
+    write_config(config, folder / SETTINGS)
     names = DIRECTIONS[config.direction]
     if not fabric.is_global_zero:  # one process of several speaks
         on_message, on_step = _silent, None
@@ -101,6 +110,18 @@ def start(
     scored = {name: _held_out(config, held_out, name) for name in names}
     trainer = SynDiffTrainer(config, folder, fabric, samplers, scored)
     return loop.run(trainer, config, folder, resume=resume, on_step=on_step)
+
+
+def _refuse_changes(config: TrainConfig, before: TrainConfig) -> None:
+    """Raise UsageError where a resumed run would not go on as it began: it would match no run of either settings."""
+    now, then = asdict(config), asdict(before)
+    names = [name for name in now if name not in FREE and now[name] != then[name]]
+    changed = [f"{name} was {then[name]}, now {now[name]}" for name in names]
+    if changed:
+        raise UsageError(
+            f"The run began with other settings: {'; '.join(changed)}.",
+            remedy="Give the same ones, or train into a new folder (with --init to start from this run's model).",
+        )
 
 
 def _engine(config: TrainConfig) -> Fabric:
@@ -146,7 +167,7 @@ def _sampler(config: TrainConfig, cases: list[Case], name: str) -> SliceSampler:
         white = config.target_white if name == "forward" else config.source_white
         paths = [(case.name, case.target if name == "forward" else case.source) for case in cases]
         stacks = [unpaired_stack(case, path, data_recipe(config, white)) for case, path in paths if path is not None]
-    return SliceSampler(stacks, config.crop, augmented=config.augment)
+    return SliceSampler(stacks, config.crop, augmented=config.augment, balanced=config.balance)
 
 
 def _held_out(config: TrainConfig, cases: list[Case], name: str) -> list[HeldOut]:

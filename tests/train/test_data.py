@@ -132,6 +132,16 @@ def stacks(*, paired: bool) -> list[Stack]:
     return made
 
 
+@pytest.mark.parametrize(("balanced", "share"), [(False, 30 / 32), (True, 0.5)])
+def test_thin_slices_outnumber_thick_ones_unless_volumes_are_balanced(balanced: bool, share: float) -> None:
+    thin, thick = (np.full((count, 1, 8, 8), value, np.float16) for count, value in ((30, 0.5), (2, -0.5)))
+    empty = np.zeros((0, 1, 8, 8), np.float16)
+    made = [Stack("empty", empty), Stack("thin", thin), Stack("thick", thick)]
+    sampler = SliceSampler(made, (8, 8), augmented=False, balanced=balanced)
+    images, _ = sampler.batch(2000, Generator().manual_seed(0))
+    assert float((images[:, 0, 0, 0] > 0).float().mean()) == pytest.approx(share, abs=0.03)
+
+
 @pytest.mark.parametrize("augmented", [False, True])
 def test_volumes_of_other_sizes_mix_in_a_batch_and_pairs_stay_together(augmented: bool) -> None:
     sampler = SliceSampler(stacks(paired=True), (32, 32), augmented=augmented)

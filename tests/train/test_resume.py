@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from imputer.errors import InputError, OutputError
+from imputer.errors import InputError, OutputError, UsageError
 from imputer.train.config import TrainConfig, write_config
 from imputer.train.loop import LAST
 from imputer.train.start import start
@@ -155,6 +155,19 @@ def test_a_checkpoint_that_does_not_fit_is_refused(make_config: MakeConfig, tmp_
     elif damage == "short":
         last.write_bytes(last.read_bytes()[:5000])
     else:
-        config = replace(config, width=8)
+        other = replace(config, width=8, output=str(tmp_path / "other"))
+        start(other)
+        last.write_bytes((tmp_path / "other" / LAST).read_bytes())
     with pytest.raises(InputError, match=LAST):
         start(config, resume=True)
+
+
+def test_a_run_is_not_resumed_with_other_settings(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(steps=1, paired=True)
+    start(config)
+    before = (tmp_path / "run" / "config.toml").read_bytes()
+    with pytest.raises(UsageError, match=r"generator_rate was 0\.00016, now 0\.1\. .*--init") as caught:
+        start(replace(config, generator_rate=0.1, title="other"), resume=True)
+    assert "title" not in str(caught.value)
+    assert (tmp_path / "run" / "config.toml").read_bytes() == before
+    start(replace(config, title="other", log_every=7), resume=True)
