@@ -24,7 +24,8 @@ from imputer.modality import parse_modality
 from imputer.preprocess.orient import Orient
 from imputer.pretrained.load import load_model
 from imputer.volume import Volume
-from imputer.weights.manifest import candidates
+from imputer.weights.choice import choose
+from imputer.weights.manifest import entries
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
 def _compare(path: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     source = load(path)
     assert source.modality is not None
-    name = options.model or candidates(source.modality, parse_modality(options.to))[0].id
+    name = options.model or choose(entries(), source.modality, parse_modality(options.to)).entry.id
     model = load_model(name)
     stack, undo = model.recipe.forward(source)
     head = Orient().forward(source)[0].array

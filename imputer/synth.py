@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from imputer.errors import InputError, ModelError, OutputError, UsageError
 from imputer.files import strip_suffixes
 from imputer.io.dispatch import load, save
-from imputer.methods.base import Method, RunOptions, choose_precision
+from imputer.methods.base import Method, RunOptions, choose_device, choose_precision
 from imputer.modality import Modality, parse_modality
 from imputer.preprocess.orient import Orient
-from imputer.pretrained.load import load_model
+from imputer.pretrained.load import build_model
 from imputer.report.figures import mosaic
 from imputer.report.provenance import ModelRecord, RunRecord, sidecar, software_versions, write_json
 from imputer.volume import Volume
-from imputer.weights.manifest import candidates, entries
+from imputer.weights.find import Found, find_model
 
 Progress = Callable[[str, int, int], None]
 HEAD_MM = (100.0, 500.0)  # in-plane extent that can be a head; beyond it the affine or the body part is another
@@ -38,6 +38,7 @@ class Outcome:
     path, sidecar, preview, std : the files written; None where none was.
     record : the sidecar's content.
     warnings : what the user should know.
+    reasons : why the model was chosen; empty where it was named.
     planned : the files that were, or would be, written.
     """
 
@@ -48,6 +49,7 @@ class Outcome:
     std: Path | None = None
     record: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    reasons: tuple[str, ...] = ()
     planned: list[Path] = field(default_factory=list)
 
 
@@ -68,6 +70,7 @@ def synthesise(
     dry_run: bool = False,
     preview: bool = False,
     force: bool = False,
+    offline: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
     """Make the contrast `to` of one case.
@@ -76,7 +79,7 @@ def synthesise(
     ----------
     source : file or volume of the contrast that is there.
     to, from_ : modalities; `from_` None: told by the file's name.
-    model : id, model package or loaded method; None: the best one for the pair.
+    model : id, `hf://owner/repo[@revision]`, model package or loaded method; None: the best fitting one.
     device : auto, cpu, cuda, cuda:N or mps.
     steps : reverse steps, at most the model's own number; fewer end at an earlier estimate.
     batch_size : slices at once on an accelerator, or "auto"; a CPU takes one at a time.
@@ -88,6 +91,7 @@ def synthesise(
     dry_run : do all but the synthesis and the writing.
     preview : also write a picture.
     force : run although the input is outside the model's scope.
+    offline : never use the network, not even for a model that is not here yet.
     progress : called with (stage, done, total).
 
     Raises
@@ -101,8 +105,8 @@ def synthesise(
     _check_outputs(plan, source, overwrite=overwrite)
     volume = source if isinstance(source, Volume) else load(Path(source))
     volume = replace(volume, modality=_source_modality(volume, from_, target))
-    method = _method(model, volume.modality, target, device)
-    scope = _scope_warnings(volume, method, force=force)
+    method, found = _method(model, volume, target, device, offline=offline, progress=progress)
+    scope = [*_scope_warnings(volume, method, force=force), *(found.cautions if found else ())]
     options = RunOptions(
         _case(volume), seed, steps, _batch_size(batch_size), choose_precision(precision, method.device)
     )
@@ -112,7 +116,8 @@ def synthesise(
     outcome = Outcome(
         volume,
         record=_record(volume, target, method, run, scope, undo),
-        warnings=[*scope, *notes],
+        warnings=[*_licence_warnings(method), *scope, *notes],
+        reasons=found.reasons if found else (),
         planned=list(plan.values()),
     )
     if dry_run:
@@ -180,19 +185,33 @@ def _batch_size(batch_size: int | str) -> int | None:
     return number
 
 
-def _method(model: str | Path | Method | None, source: Modality | None, target: Modality, device: str) -> Method:
-    """Load the model, the best one for the pair where none is named, and check that it makes the pair."""
-    if model is None:
-        fitting = candidates(source, target)
-        if not fitting:
-            pairs = ", ".join(f"{entry.source} to {entry.target}" for entry in entries())
-            raise ModelError(f"There is no model from {source} to {target}.", remedy=f"There are: {pairs}.")
-        model = fitting[0].id
-    method = load_model(model, device=device) if isinstance(model, str | Path) else model
+def _method(
+    model: str | Path | Method | None,
+    volume: Volume,
+    target: Modality,
+    device: str,
+    *,
+    offline: bool,
+    progress: Progress | None,
+) -> tuple[Method, Found | None]:
+    """Load the model, the best fitting one where none is named, and check that it makes the pair."""
+    source, found = volume.modality, None
+    if model is None or isinstance(model, str | Path):
+        place = choose_device(device)
+        found = find_model(model, source, target, spacing_mm=_spacing(volume), offline=offline, progress=progress)
+        method = build_model(found, place)
+    else:
+        method = model
     if method.sources != (source,) or method.target != target:
         made = f"{', '.join(method.sources)} to {method.target}"
         raise ModelError(f"Model {method.identity.id} goes from {made}, not from {source} to {target}.")
-    return method
+    return method, found
+
+
+def _spacing(volume: Volume) -> tuple[float, float, float]:
+    """Voxel sizes of the axial slices that a model sees, in mm: two in the plane, then the distance of slices."""
+    across, down, between = Orient().forward(volume)[0].spacing
+    return across, down, between
 
 
 def _scope_warnings(volume: Volume, method: Method, *, force: bool) -> list[str]:
@@ -208,6 +227,13 @@ def _scope_warnings(volume: Volume, method: Method, *, force: bool) -> list[str]
     if not force:
         raise InputError(warning, remedy="Check the file's voxel sizes, or add --force.")
     return [warning]
+
+
+def _licence_warnings(method: Method) -> list[str]:
+    identity = method.identity
+    if not identity.non_commercial:
+        return []
+    return [f"Model {identity.id} is for non-commercial use only ({identity.licence})."]
 
 
 def _case(volume: Volume) -> str:
@@ -259,7 +285,15 @@ def _record(
         source=volume.origin.path if volume.origin else None,
         from_=volume.modality,
         to=target,
-        model=ModelRecord(identity.id, identity.version, identity.sha256, identity.licence, identity.citation),
+        model=ModelRecord(
+            identity.id,
+            identity.version,
+            identity.sha256,
+            identity.licence,
+            identity.citation,
+            identity.origin,
+            identity.non_commercial,
+        ),
         run=run,
         intensity_scale={
             "unit": "arbitrary; 0 is background, a tissue has about the same value in every volume of this model",

@@ -19,6 +19,8 @@ STOREYS = {
     "modality": 0,
     "files": 0,
     "seeds": 0,
+    "safetensors_header": 0,
+    "plain_zip": 0,
     "volume": 1,
     "io": 2,
     "preprocess": 2,
@@ -36,7 +38,7 @@ STOREYS = {
     "__main__": 8,
 }
 PARTS = {"anatomy": "phantom", "mr_signal": "phantom"}  # files at the top that are one thing
-GROUND = ("errors", "modality", "files", "seeds")
+GROUND = ("errors", "modality", "files", "seeds", "safetensors_header", "plain_zip")
 WITHOUT_TORCH = (*GROUND, "volume", "io", "preprocess", "phantom", "weights", "report", "cli")
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60

@@ -1,9 +1,9 @@
-"""weights_manifest.toml: every entry is complete and true, and the wheel takes it along."""
+"""weights_manifest.toml: every entry is complete and true, the tool keeps it so, and the wheel takes it along."""
 
 from __future__ import annotations
 
 import hashlib
-import re
+import json
 import runpy
 import subprocess
 import sys
@@ -16,104 +16,154 @@ import pytest
 from imputer.errors import ModelError
 from imputer.modality import Modality
 from imputer.weights import manifest
+from imputer.weights.manifest import Embedded, Entry, ImportOnly
 
 ROOT = Path(__file__).resolve().parents[1]
+MANIFEST = ROOT / "weights_manifest.toml"
+RESULTS = ROOT / "benchmarks" / "results" / "embedded_scores.json"
 ENTRIES = manifest.entries()
+EMBEDDED = [entry for entry in ENTRIES if entry.embedded]
+TO_IMPORT = [entry for entry in ENTRIES if not entry.embedded]
 LARGEST = 40e6  # bytes, all embedded models together
 
+# Where the authors put their releases, looked up; any other address in the manifest is a mistake.
+PAGES = {"syndiff": "https://github.com/icon-lab/SynDiff", "aldm": "https://github.com/jongdory/ALDM"}
 
-def test_the_four_pairs_are_there() -> None:
-    pairs = {(entry.source, entry.target) for entry in ENTRIES if entry.embedded}
-    assert pairs == {
-        (Modality.T1, Modality.T2),
-        (Modality.T2, Modality.T1),
-        (Modality.T1, Modality.FLAIR),
-        (Modality.T2, Modality.FLAIR),
-    }
+
+def file_of(entry: Entry) -> str:
+    assert isinstance(entry.home, Embedded)
+    return entry.home.file
+
+
+def test_it_lists_what_exists_the_embedded_ones_first() -> None:
+    assert [(entry.id, entry.pair) for entry in ENTRIES] == [
+        ("syndiff-t1-t2", "t1->t2"),
+        ("syndiff-t2-t1", "t2->t1"),
+        ("syndiff-t1-flair", "t1->flair"),
+        ("syndiff-t2-flair", "t2->flair"),
+        ("syndiff-ixi-t1-pd", "t1->pd"),
+        ("syndiff-ixi-pd-t1", "pd->t1"),
+        ("syndiff-brats-t1-t2", "t1->t2"),
+        ("syndiff-brats-t2-t1", "t2->t1"),
+        ("aldm-brats2021-autoencoder", "t1+t1ce+t2+flair->t1+t1ce+t2+flair"),
+    ]
+    assert [entry.embedded for entry in ENTRIES] == [True] * 4 + [False] * 5
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.id)
-def test_an_entry_is_complete_and_true(entry: manifest.Entry) -> None:
-    assert entry.id == f"{entry.method}-{entry.source}-{entry.target}"
-    assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256)
-    assert entry.licence == "CC-BY-4.0"
-    assert "Ljubljana" in entry.trained_on  # CC-BY: credit is due
-    assert entry.title and entry.citation and entry.version
-    assert entry.path == ROOT / entry.file
-    assert entry.path.stat().st_size == entry.bytes
-    assert hashlib.sha256(entry.path.read_bytes()).hexdigest() == entry.sha256
-    assert manifest.verified_path(entry) == entry.path
+def test_an_entry_says_what_must_be_said(entry: Entry) -> None:
+    assert entry.scope.anatomy == "brain"
+    assert entry.scope.note
+    assert 0.3 < entry.scope.pixel_mm[0] <= entry.scope.pixel_mm[1] <= entry.scope.slice_mm[1] < 10
+    assert any(name in entry.citation for name in ("Ozbey", "Kim and Park"))
+    for text in (entry.licence.code, entry.licence.weights, entry.licence.data, entry.trained_on):
+        assert "TODO" not in text and "unknown" not in text
+
+
+@pytest.mark.parametrize("entry", EMBEDDED, ids=lambda entry: entry.id)
+def test_an_embedded_entry_is_true(entry: Entry) -> None:
+    assert entry.is_runnable
+    assert entry.id == f"{entry.method}-{entry.sources[0]}-{entry.targets[0]}"
+    assert (len(entry.sources), len(entry.targets)) == (1, 1)
+    assert (entry.licence.weights, entry.licence.non_commercial) == ("CC-BY-4.0", False)
+    assert "Ljubljana" in entry.trained_on and "CC-BY" in entry.licence.data  # credit is due
+    file = ROOT / file_of(entry)
+    assert file.parent == ROOT / "imputer" / "assets"
+    assert file.stat().st_size == entry.bytes
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == entry.sha256
+
+
+@pytest.mark.parametrize("entry", EMBEDDED, ids=lambda entry: entry.id)
+def test_the_scores_are_the_measured_ones(entry: Entry) -> None:
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
+    measured = {row["case"]: row for row in rows if row["pair"] == f"{entry.sources[0]}-{entry.targets[0]}"}
+    assert len(entry.scores) == 2 * len(measured) > 0
+    for score in entry.scores:
+        column, tolerance = {"PSNR (dB)": ("psnr", 0.0051), "SSIM": ("ssim", 0.00051)}[score.metric]
+        row = measured[score.case]
+        assert score.value == pytest.approx(row[column], abs=tolerance)
+        assert score.baseline == pytest.approx(row[f"mapping_{column}"], abs=tolerance)
+        assert score.baseline is not None and score.value > score.baseline
+        assert "held out" in score.data and score.baseline_name
+
+
+@pytest.mark.parametrize("entry", TO_IMPORT, ids=lambda entry: entry.id)
+def test_what_others_released_is_told_not_fetched(entry: Entry) -> None:
+    assert isinstance(entry.home, ImportOnly)
+    assert not entry.is_runnable
+    assert entry.home.url == PAGES[entry.method]
+    assert entry.licence.weights == "not stated" and entry.licence.non_commercial
+    assert entry.scores == ()  # we measured none
+    if entry.method == "syndiff":
+        number = 1 if entry.targets == (Modality.T1,) else 2
+        command = (
+            f"imputer models import gen_diffusive_{number}_50.pth --from {entry.sources[0]} --to {entry.targets[0]}"
+        )
+        assert command in entry.home.instructions
+    else:
+        assert "cannot import it yet" in entry.home.instructions
+
+
+def test_disdiff_has_no_weights_and_no_entry() -> None:
+    assert not any(entry.method == "disdiff" for entry in ENTRIES)
+    assert "DisDiff" in MANIFEST.read_text(encoding="utf-8")
 
 
 def test_the_embedded_models_are_small() -> None:
-    assert 0 < sum(entry.bytes for entry in ENTRIES) <= LARGEST
+    assert 0 < sum(entry.bytes for entry in EMBEDDED) <= LARGEST
 
 
-def test_find_and_candidates() -> None:
-    assert manifest.find("syndiff-t1-t2").pair == "t1->t2"
-    assert [entry.id for entry in manifest.candidates(Modality.T1)] == ["syndiff-t1-t2", "syndiff-t1-flair"]
-    assert [entry.id for entry in manifest.candidates(target=Modality.T1)] == ["syndiff-t2-t1"]
-    assert manifest.candidates(Modality.T1, Modality.CT) == ()
-    with pytest.raises(ModelError, match=r"no model 'nonsense'.*syndiff-t2-flair"):
+def test_a_model_is_found_by_its_id() -> None:
+    assert manifest.find("syndiff-t1-t2") == ENTRIES[0]
+    assert manifest.find("other", [replace(ENTRIES[0], id="other")]).id == "other"
+    with pytest.raises(ModelError, match=r"no model 'nonsense'\. Models: .*syndiff-t2-flair"):
         manifest.find("nonsense")
+    with pytest.raises(
+        ModelError, match=r"no model 'syndiff-t1-t2'\. Did you mean syndiff-t1-t3\? Models: syndiff-t1-t3"
+    ):
+        manifest.find("syndiff-t1-t2", [replace(ENTRIES[0], id="syndiff-t1-t3")])
 
 
-@pytest.fixture
-def entry(tmp_path: Path) -> manifest.Entry:
-    """An entry whose file is sound, in a temporary folder (an absolute `file` overrides the package's folder)."""
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(b"weights")
-    digest = hashlib.sha256(b"weights").hexdigest()
-    return replace(ENTRIES[0], file=str(file), bytes=7, sha256=digest)
-
-
-def test_a_sound_file_has_no_fault(entry: manifest.Entry) -> None:
-    assert manifest.fault(entry) is None
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"), [(b"weightz", "SHA-256"), (b"weight", "6 bytes, the manifest says 7"), (None, "missing")]
-)
-def test_a_damaged_file_is_not_used(entry: manifest.Entry, content: bytes | None, problem: str) -> None:
-    if content is None:
-        entry.path.unlink()
-    else:
-        entry.path.write_bytes(content)
-    assert problem in str(manifest.fault(entry))
-    with pytest.raises(ModelError, match="not usable"):
-        manifest.verified_path(entry)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["not toml", "format = 2\nmodel = []", "format = 1", 'format = 1\n[[model]]\nid = "x"', "format = 1\nmodel = 3"],
-)
-def test_a_broken_manifest_is_one_error(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "weights_manifest.toml"
-    path.write_text(text)
-    with pytest.raises(ModelError, match="cannot be read"):
-        manifest.read(path)
-
-
-def test_refreshing_changes_hash_and_size_only(tmp_path: Path) -> None:
-    text = (ROOT / "weights_manifest.toml").read_text(encoding="utf-8")
-    for number, entry in enumerate(ENTRIES):
-        (tmp_path / entry.file).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / entry.file).write_bytes(b"x" * (number + 1))
-    tool = runpy.run_path(str(ROOT / "tools" / "refresh_manifest.py"))
-    path = tmp_path / "weights_manifest.toml"
-    path.write_text(tool["with_hashes"](text, tmp_path), encoding="utf-8")
-    wanted = [
-        replace(entry, bytes=number + 1, sha256=hashlib.sha256(b"x" * (number + 1)).hexdigest())
-        for number, entry in enumerate(ENTRIES)
-    ]
-    assert list(manifest.read(path)) == wanted
-    kept = [line for line in text.splitlines() if not line.startswith(("sha256", "bytes"))]
-    assert [line for line in path.read_text().splitlines() if not line.startswith(("sha256", "bytes"))] == kept
+@pytest.mark.parametrize("typed", ["syndif-t1-flair", "SynDiff-T1-FLAIR", "syndiff_t1_flair"])
+def test_near_ids_are_suggested(typed: str) -> None:
+    with pytest.raises(ModelError, match=r"Did you mean syndiff-t1-flair\b"):
+        manifest.find(typed)
 
 
 def test_the_manifest_is_found_beside_the_package_here() -> None:
-    assert manifest.manifest_path() == ROOT / "weights_manifest.toml"
+    assert manifest.manifest_path() == MANIFEST
+
+
+def test_the_manifest_is_fresh() -> None:
+    tool = [sys.executable, str(ROOT / "tools" / "refresh_manifest.py"), "--check"]
+    assert subprocess.run(tool, check=False).returncode == 0, "run tools/refresh_manifest.py"
+
+
+def test_refreshing_takes_hash_size_and_scores_and_leaves_the_rest(tmp_path: Path) -> None:
+    text = MANIFEST.read_text(encoding="utf-8")
+    for number, entry in enumerate(EMBEDDED):
+        (tmp_path / file_of(entry)).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file_of(entry)).write_bytes(b"x" * (number + 1))
+    row = {"case": "anna", "psnr": 31.126, "ssim": 0.5, "mapping_psnr": 20.0, "mapping_ssim": 0.25}
+    rows = [{"pair": f"{entry.sources[0]}-{entry.targets[0]}", **row} for entry in EMBEDDED[:3]]
+    del rows[1]["mapping_psnr"]
+    tool = runpy.run_path(str(ROOT / "tools" / "refresh_manifest.py"))
+    refreshed = tool["refreshed"](text, tmp_path, rows)
+    assert tool["refreshed"](refreshed, tmp_path, rows) == refreshed
+
+    result = manifest.parse(refreshed, "refreshed")
+    for number, (entry, now) in enumerate(zip(EMBEDDED, result, strict=False)):
+        wanted = replace(entry, bytes=number + 1, sha256=hashlib.sha256(b"x" * (number + 1)).hexdigest())
+        assert replace(now, scores=()) == replace(wanted, scores=())
+    assert result[4:] == ENTRIES[4:]
+    values = [[(score.case, score.metric, score.value, score.baseline) for score in now.scores] for now in result[:4]]
+    psnr, ssim = ("anna", "PSNR (dB)", 31.13, 20.0), ("anna", "SSIM", 0.5, 0.25)
+    assert values == [[psnr, ssim], [(*psnr[:3], None), ssim], [psnr, ssim], []]
+
+    def comments(content: str) -> list[str]:
+        return [line for line in content.splitlines() if line.startswith("#")]
+
+    assert comments(refreshed) == comments(text)
 
 
 def test_the_wheel_holds_manifest_and_weights(tmp_path: Path) -> None:
@@ -128,5 +178,5 @@ def test_the_wheel_holds_manifest_and_weights(tmp_path: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "imputer/weights_manifest.toml" in names
     assert "imputer/py.typed" in names
-    assert {entry.file for entry in ENTRIES} <= names
+    assert {file_of(entry) for entry in EMBEDDED} <= names
     assert not any(name.startswith(("tests/", "tools/")) for name in names)

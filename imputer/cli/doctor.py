@@ -24,6 +24,7 @@ _PACKAGES = (
     "nibabel",
     "SimpleITK",
     "safetensors",
+    "huggingface-hub",
     "Pillow",
     "typer",
     "lightning-fabric",
@@ -44,15 +45,18 @@ _PATIENCE = 120  # seconds
 @reports_errors
 def doctor(as_json: options.AsJson = False) -> None:
     """Say which versions, devices and models are here; exit code 4 where a model file is missing or damaged."""
-    from imputer.weights.manifest import entries, fault
+    from imputer.weights import store
 
-    faults = {entry.id: fault(entry) for entry in entries()}
+    here = [entry for entry in store.all_entries() if entry.embedded or store.file_of(entry)]
+    faults = {entry.id: store.problem(entry) for entry in here}
     record = {
         "imputer": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
         **_devices(),
+        "cache": str(store.home()),
+        "offline": store.is_offline(),
         "models": {name: problem or "sound" for name, problem in faults.items()},
     }
     if as_json:
@@ -61,7 +65,7 @@ def doctor(as_json: options.AsJson = False) -> None:
         show_fields(_readable(record))
     damaged = [name for name, problem in faults.items() if problem is not None]
     if damaged:
-        raise ModelError(f"Not usable: {', '.join(damaged)}.", remedy="Install imputer again.")
+        raise ModelError(f"Not usable: {', '.join(damaged)}.", remedy="Pull, import or install it again.")
 
 
 def _version(name: str) -> str | None:

@@ -40,10 +40,6 @@ def inspect(
 
 
 def _record(path: Path, header: Header, modality: Modality | None) -> dict[str, Any]:
-    from imputer.weights.manifest import candidates
-
-    fitting = candidates(modality) if modality is not None else ()
-    stem = strip_suffixes(path)
     return {
         "input": str(path),
         "format": header.format,
@@ -53,15 +49,30 @@ def _record(path: Path, header: Header, modality: Modality | None) -> dict[str, 
         "axis_codes": "".join(header.axis_codes),
         "dtype": str(header.dtype),
         "affine": [[float(value) for value in row] for row in header.affine],
-        "models": [
-            {
-                "id": entry.id,
-                "to": entry.target.value,
-                "output": str(path.parent / f"{stem}_synth-{entry.target}.nii.gz"),
-            }
-            for entry in fitting
-        ],
+        "models": _models(path, header, modality) if modality is not None else [],
     }
+
+
+def _models(path: Path, header: Header, source: Modality) -> list[dict[str, Any]]:
+    """The best model for each contrast that can be made, why it is the best, and what it would write."""
+    from imputer.weights.choice import choose, makes
+    from imputer.weights.store import all_entries
+
+    entries = [entry for entry in all_entries() if entry.is_runnable and makes(entry, source, None)]
+    targets = dict.fromkeys(target for entry in entries for target in entry.targets if target != source)
+    stem, found = strip_suffixes(path), []
+    for target in targets:
+        choice = choose(entries, source, target, spacing_mm=header.axial_spacing)
+        found.append(
+            {
+                "id": choice.entry.id,
+                "to": target.value,
+                "output": str(path.parent / f"{stem}_synth-{target}.nii.gz"),
+                "reasons": list(choice.reasons),
+                "cautions": list(choice.cautions),
+            }
+        )
+    return found
 
 
 def _readable(record: dict[str, Any]) -> dict[str, object]:
@@ -72,5 +83,10 @@ def _readable(record: dict[str, Any]) -> dict[str, object]:
         "modality": record["modality"] or unknown,
         "grid": " x ".join(map(str, record["shape"])) + f" voxels, axes {record['axis_codes']}",
         "spacing": " x ".join(f"{size:g}" for size in record["spacing_mm"]) + " mm",
-        **{f"to {model['to']}": f"{model['id']} -> {model['output']}" for model in record["models"]},
+        **{f"to {model['to']}": _line(model) for model in record["models"]},
     }
+
+
+def _line(model: dict[str, Any]) -> str:
+    cautions = "".join(f"; caution: {caution}" for caution in model["cautions"])
+    return f"{model['id']} -> {model['output']}{cautions}"

@@ -1,154 +1,356 @@
-"""``imputer models``: which trained models there are, whether their files are sound, and bringing in others."""
+"""``imputer models``: which trained models there are, and bringing them here, elsewhere, in and out."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from imputer.cli import options
-from imputer.cli.output import reports_errors, show_fields, show_json, show_table
-from imputer.errors import ModelError
+from imputer.cli.output import Reporter, reports_errors, show_fields, show_json, show_table
+from imputer.errors import ModelError, UsageError
 from imputer.modality import parse_modality
 
 if TYPE_CHECKING:
-    from imputer.weights.manifest import Entry
+    from imputer.weights.manifest import Entry, Score
 
 app = typer.Typer(no_args_is_help=True)
+
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", autocompletion=options.complete_model, help="Ids of models; all without."),
+]
+Pull = Annotated[
+    list[str], typer.Argument(metavar="ID", autocompletion=options.complete_model, help="Id, or hf://owner/repo.")
+]
+From = Annotated[
+    str | None,
+    typer.Option("--from", metavar="MOD", autocompletion=options.complete_modality, help="Modality it starts from."),
+]
+To = Annotated[
+    str | None,
+    typer.Option("--to", metavar="MOD", autocompletion=options.complete_modality, help="Modality it makes."),
+]
 
 
 @app.callback()
 def models() -> None:
-    """Models that are at hand: what they make, where their files lie, whether these are sound."""
+    """Models: what they make, where their files lie, whether these are sound; to fetch, hand on and share."""
 
 
 @app.command("list")
 @reports_errors
 def list_models(as_json: options.AsJson = False) -> None:
-    """List the models; of two for the same pair, the upper one is the default."""
-    from imputer.weights.manifest import entries
+    """List the models; of two that fit alike, the upper one is the default."""
+    from imputer.weights.store import all_entries
 
     if as_json:
-        show_json([_record(entry) for entry in entries()])
+        show_json([_record(entry) for entry in all_entries()])
         return
-    heading = ["ID", "FROM", "TO", "METHOD", "SIZE", "LICENCE"]
-    rows = [
-        [entry.id, entry.source.value, entry.target.value, entry.method, _megabytes(entry.bytes), entry.licence]
-        for entry in entries()
-    ]
-    show_table([heading, *rows])
+    heading = ["ID", "FROM", "TO", "METHOD", "SIZE", "LICENCE", "STATE"]
+    show_table([heading, *(_row(entry) for entry in all_entries())])
 
 
 @app.command()
 @reports_errors
-def info(model: options.ModelId, as_json: options.AsJson = False) -> None:
-    """Say all that is known of one model: pair, training data, licence, citation, file."""
-    from imputer.weights.manifest import find
+def info(model: options.ModelId, offline: options.Offline = False, as_json: options.AsJson = False) -> None:
+    """Say all that is known of one model: pair, scope, scores, licences, citation, file."""
+    from imputer.weights.find import named
 
-    record = _record(find(model))
+    record = _record(named(model, offline=offline))
     if as_json:
         show_json(record)
     else:
-        show_fields(record)
+        show_fields(_readable(record))
 
 
 @app.command()
 @reports_errors
-def verify(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ID", autocompletion=options.complete_model, help="Ids of models; all without."),
-    ] = None,
+def pull(
+    models: Pull,
+    source: From = None,
+    target: To = None,
+    offline: options.Offline = False,
+    quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Check the files of models against the size and SHA-256 in the manifest; exit code 4 where one differs."""
-    from imputer.weights.manifest import entries, fault, find
+    """Fetch models from the Hub, so that later runs need no network; a broken-off download goes on where it was."""
+    from imputer.weights.find import find_model
 
-    chosen = [find(model) for model in models] if models else list(entries())
-    faults = {entry.id: fault(entry) for entry in chosen}
+    pair = (None if text is None else parse_modality(text) for text in (source, target))
+    report = Reporter(quiet=quiet, progress=not no_progress)
+    asked = tuple(pair)
+    found = []
+    for model in models:
+        with report.running():
+            found.append(find_model(_no_file(model), *asked, offline=offline, progress=report.step))
+        _say_licence(found[-1].entry, report)
+    paths = [str(each.path) for each in found]
+    if as_json:
+        show_json([{"id": name, "path": path} for name, path in zip(models, paths, strict=True)])
+    else:
+        typer.echo("\n".join(paths))
+
+
+@app.command()
+@reports_errors
+def verify(models: Ids = None, as_json: options.AsJson = False) -> None:
+    """Check the files that are here against size and SHA-256; exit code 4 where one differs. Changes nothing."""
+    from imputer.weights import store
+    from imputer.weights.manifest import find
+
+    known = store.all_entries()
+    chosen = (
+        [find(model, known) for model in models] if models else [e for e in known if e.embedded or store.file_of(e)]
+    )
+    faults = {entry.id: store.problem(entry) for entry in chosen}
     if as_json:
         show_json([{"id": name, "sound": problem is None, "problem": problem} for name, problem in faults.items()])
     else:
         show_table([[name, problem or "sound"] for name, problem in faults.items()])
     damaged = [name for name, problem in faults.items() if problem is not None]
     if damaged:
-        raise ModelError(f"Not usable: {', '.join(damaged)}.", remedy="Install imputer again.")
+        raise ModelError(f"Not usable: {', '.join(damaged)}.", remedy="Pull, import or install it again.")
 
 
 @app.command()
 @reports_errors
 def path(model: options.ModelId, as_json: options.AsJson = False) -> None:
-    """Print where the file of a model lies."""
-    from imputer.weights.manifest import find
+    """Print where the file of a model lies; never fetches it."""
+    from imputer.weights.find import named
+    from imputer.weights.store import file_of
 
-    entry = find(model)
-    if not entry.path.is_file():
-        raise ModelError(f"The file of {entry.id} is missing.", remedy="Install imputer again.")
+    entry = named(_no_file(model), offline=True)
+    file = file_of(entry)
+    if file is None:
+        raise ModelError(
+            f"The file of {entry.id} is not on this machine.", remedy=f"Try 'imputer models pull {model}'."
+        )
     if as_json:
-        show_json({"id": entry.id, "path": str(entry.path)})
+        show_json({"id": entry.id, "path": str(file)})
     else:
-        typer.echo(str(entry.path))
+        typer.echo(str(file))
+
+
+@app.command()
+@reports_errors
+def rm(model: options.ModelId, as_json: options.AsJson = False) -> None:
+    """Remove a model that was pulled or imported; prints what is gone. What comes with imputer stays."""
+    from imputer.weights.find import named
+    from imputer.weights.hub import SCHEME
+    from imputer.weights.store import remove, remove_file
+
+    gone = remove_file(named(model, offline=True)) if model.startswith(SCHEME) else remove(model)
+    if as_json:
+        show_json([str(each) for each in gone])
+    else:
+        typer.echo("\n".join(str(each) for each in gone))
+
+
+@app.command()
+@reports_errors
+def export(
+    model: options.ModelId,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Archive to write, e.g. model.zip.")],
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write a model as one file for a machine without a network, where `imputer models import FILE` takes it in."""
+    from imputer.weights.archive import export as write_archive
+    from imputer.weights.find import named
+
+    written = write_archive(named(_no_file(model), offline=True), output, overwrite=overwrite)
+    if as_json:
+        show_json({"id": model, "path": str(written)})
+    else:
+        typer.echo(str(written))
 
 
 @app.command("import")
 @reports_errors
 def import_model(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CKPT", help="Generator checkpoint of the SynDiff authors, gen_diffusive_*.pth.")
-    ],
-    source: Annotated[
-        str,
-        typer.Option(
-            "--from", metavar="MOD", autocompletion=options.complete_modality, help="Modality it starts from."
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Archive of 'models export', or gen_diffusive_*.pth of the SynDiff authors."
         ),
     ],
-    target: Annotated[
-        str, typer.Option("--to", metavar="MOD", autocompletion=options.complete_modality, help="Modality it makes.")
-    ],
+    source: From = None,
+    target: To = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="File to write; CKPT with .safetensors without."),
+        typer.Option("--output", "-o", metavar="FILE", help="File to write; for a checkpoint, beside it without."),
     ] = None,
-    image_size: Annotated[int, typer.Option(min=1, help="Pixels a side that it was trained with.")] = 256,
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps that it was trained with.")] = 4,
+    image_size: Annotated[int, typer.Option(min=1, help="Pixels a side that a checkpoint was trained with.")] = 256,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps that a checkpoint was trained with.")] = 4,
     overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Turn a checkpoint of the SynDiff authors into a model file, for `imputer synth -m FILE`.
+    """Bring in a model of 'models export', or turn a checkpoint of the SynDiff authors into a model file.
 
-    Only tensors are read from the checkpoint; one that holds anything else is refused: reading it could run code.
+    An archive is registered under its id. A checkpoint needs --from and --to; the file that it becomes works with
+    `imputer synth -m FILE`. Only tensors are read from it; one that holds anything else is refused: reading could run
+    code.
     """
+    from imputer.weights.archive import INDEX, is_archive, take_in
+
+    if is_archive(file):
+        if source or target or output:
+            raise UsageError(f"{file.name} says itself what it is.", remedy=f"It holds {INDEX}: give no other option.")
+        entry = take_in(file, overwrite=overwrite)
+        name, written = entry.id, entry.id
+    else:
+        written = str(_import_checkpoint(file, source, target, output, image_size, steps, overwrite=overwrite))
+        name = Path(written).stem
+    if as_json:
+        show_json({"id": name, "model": written})
+    else:
+        typer.echo(written)
+
+
+def _import_checkpoint(
+    file: Path,
+    source: str | None,
+    target: str | None,
+    output: Path | None,
+    image_size: int,
+    steps: int,
+    *,
+    overwrite: bool,
+) -> Path:
+    if source is None or target is None:
+        raise UsageError("A checkpoint does not say what it makes.", remedy="Add for instance --from t1 --to t2.")
     pair = parse_modality(source), parse_modality(target)
     from imputer.pretrained.official_syndiff import import_checkpoint
 
-    written = import_checkpoint(
-        checkpoint,
-        *pair,
-        output or checkpoint.with_suffix(".safetensors"),
-        image_size=image_size,
-        steps=steps,
-        overwrite=overwrite,
-    )
-    typer.echo(str(written))
+    out = output or file.with_suffix(".safetensors")
+    return import_checkpoint(file, *pair, out, image_size=image_size, steps=steps, overwrite=overwrite)
 
 
-def _record(entry: Entry) -> dict[str, object]:
+@app.command()
+@reports_errors
+def push(
+    repo: Annotated[str, typer.Argument(metavar="OWNER/REPO", help="Repository on the Hub; made where there is none.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of 'imputer train', or a model file.")],
+    licence: Annotated[
+        str | None, typer.Option(metavar="ID", help="Licence of the weights, where the run has none.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    message: Annotated[str, typer.Option(help="Message of the commit.")] = "Models made with imputer",
+    dry_run: options.DryRun = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Upload trained models with a model card; others then run them as `-m hf://OWNER/REPO`. Needs HF_TOKEN.
+
+    Prints the name with its commit, which never changes.
+
+    Example: imputer models push me/t1-to-t2 run --licence CC-BY-4.0
+    """
+    from imputer.weights import hub, publish
+
+    entries = publish.models_of(run, licence=licence)
+    with tempfile.TemporaryDirectory() as folder:
+        publish.stage(entries, Path(folder), repo)
+        names = sorted(each.name for each in Path(folder).iterdir())
+        commit = "" if dry_run else hub.push(repo, Path(folder), private=private, message=message)
+    name = f"{hub.SCHEME}{repo}@{commit}" if commit else f"{hub.SCHEME}{repo}"
+    if as_json:
+        show_json({"model": name, "files": names, "dry_run": dry_run})
+    else:
+        typer.echo(name)
+
+
+def _no_file(model: str) -> str:
+    """The name as given; ModelError for a path: these commands are about models that have a name."""
+    if model.endswith(".safetensors"):
+        raise ModelError(f"{Path(model).name} is a file, not a name of a model.", remedy="See 'imputer models list'.")
+    return model
+
+
+def _say_licence(entry: Entry | None, report: Reporter) -> None:
+    if entry is not None and entry.licence.non_commercial:
+        report.warning(f"Model {entry.id} is for non-commercial use only ({entry.licence.weights}).")
+
+
+def _row(entry: Entry) -> list[str]:
+    licence = entry.licence.weights + (" (non-commercial)" if entry.licence.non_commercial else "")
+    pair = ["+".join(modalities) for modalities in (entry.sources, entry.targets)]
+    return [entry.id, *pair, entry.method, _megabytes(entry.bytes), licence, _state(entry)]
+
+
+def _state(entry: Entry) -> str:
+    """Where a model is, in a word: whether it can be used at once, or what has to be done first."""
+    from imputer.weights.store import file_of
+
+    if not entry.is_runnable:
+        return "import-only"
+    if entry.embedded:
+        return "embedded"
+    return "here" if file_of(entry) else "to pull"
+
+
+def _record(entry: Entry) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from imputer.weights.store import file_of
+
+    file = file_of(entry)
+    home = {key: str(value) for key, value in asdict(entry.home).items()}
     return {
         "id": entry.id,
         "title": entry.title,
         "method": entry.method,
-        "from": entry.source.value,
-        "to": entry.target.value,
+        "from": "+".join(entry.sources),
+        "to": "+".join(entry.targets),
         "version": entry.version,
+        "scope": asdict(entry.scope),
         "trained_on": entry.trained_on,
-        "licence": entry.licence,
+        "licence": entry.licence.weights,
+        "licences": asdict(entry.licence),
         "citation": entry.citation,
+        "scores": [asdict(score) for score in entry.scores],
+        "state": _state(entry),
         "embedded": entry.embedded,
+        "home": home,
         "bytes": entry.bytes,
         "sha256": entry.sha256,
-        "path": str(entry.path),
+        "path": str(file) if file else None,
     }
 
 
+def _readable(record: dict[str, Any]) -> dict[str, object]:
+    """The record with one line a field: what a person wants to read."""
+    scope, licence, home = record["scope"], record["licences"], record["home"]
+    kind = "non-commercial" if licence["non_commercial"] else "commercial use not excluded"
+    lines: dict[str, object] = {key: record[key] for key in ("id", "title", "method", "from", "to", "version")}
+    lines["anatomy"] = f"{scope['anatomy']}, skull-stripped: {scope['skull_stripped']}"
+    lines["trained for"] = f"pixels of {_span(scope['pixel_mm'])} mm, slices {_span(scope['slice_mm'])} mm apart"
+    lines.update({"note": scope["note"]} if scope["note"] else {})
+    lines["trained on"] = record["trained_on"]
+    lines["licence"] = f"weights {licence['weights']}; code {licence['code']}; data {licence['data']} ({kind})"
+    lines["citation"] = record["citation"]
+    lines.update({f"score {number}": _said(score) for number, score in enumerate(record["scores"], 1)})
+    lines["state"] = record["state"]
+    lines.update(home)
+    lines.update({"bytes": record["bytes"], "sha256": record["sha256"]} if record["sha256"] else {})
+    lines.update({"path": record["path"]} if record["path"] else {})
+    return lines
+
+
+def _span(values: tuple[float, float]) -> str:
+    return f"{values[0]:g} to {values[1]:g}"
+
+
+def _said(score: Score | dict[str, Any]) -> str:
+    values = score if isinstance(score, dict) else vars(score)
+    beside = (
+        f", {values['baseline_name'] or 'baseline'} {values['baseline']:g}" if values["baseline"] is not None else ""
+    )
+    return f"{values['metric']} {values['value']:g}{beside} ({values['data']}, {values['case']})"
+
+
 def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e6:.1f} MB" if size else "-"

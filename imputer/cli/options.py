@@ -22,9 +22,9 @@ def complete_modality(incomplete: str) -> list[str]:
 
 def complete_model(incomplete: str) -> list[str]:
     """Ids of the models that begin with what was typed."""
-    from imputer.weights.manifest import entries
+    from imputer.weights.store import all_entries
 
-    return [entry.id for entry in entries() if entry.id.startswith(incomplete)]
+    return [entry.id for entry in all_entries() if entry.id.startswith(incomplete)]
 
 
 def checked_device(text: str) -> str:
@@ -78,7 +78,7 @@ Offline = Annotated[
         "--offline",
         envvar="IMPUTER_OFFLINE",
         rich_help_panel=_RUN,
-        help="Never use the network. The models that come with imputer never do.",
+        help="Never use the network: only models that are here already. HF_HUB_OFFLINE does the same.",
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
@@ -119,10 +119,12 @@ Model = Annotated[
         "-m",
         metavar="ID",
         autocompletion=complete_model,
-        help="Model id (imputer models list) or a model file; the best fitting one without.",
+        help="Model id (imputer models list), hf://owner/repo or a file; the best fitting one without.",
     ),
 ]
-ModelId = Annotated[str, typer.Argument(metavar="ID", autocompletion=complete_model, help="Id of a model.")]
+ModelId = Annotated[
+    str, typer.Argument(metavar="ID", autocompletion=complete_model, help="Id of a model, or hf://owner/repo.")
+]
 Output = Annotated[
     Path | None,
     typer.Option(

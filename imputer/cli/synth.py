@@ -93,6 +93,7 @@ def synth(
         "overwrite": overwrite,
         "preview": preview,
         "force": force,
+        "offline": offline,
     }
     report = Reporter(quiet=quiet, verbose=verbose, log_json=log_json, progress=not no_progress)
     _run(source, jobs, settings, report, dry_run=dry_run)
@@ -120,7 +121,8 @@ def _make(source: Path, target: Modality, path: Path, settings: dict[str, Any], 
 def _say(outcome: Outcome, path: Path, report: Reporter, *, dry_run: bool) -> None:
     for warning in outcome.warnings:
         report.warning(warning)
-    report.note(f"Model: {outcome.record['model']['id']}")
+    why = f" ({'; '.join(outcome.reasons)})" if outcome.reasons else ""
+    report.note(f"Model: {outcome.record['model']['id']}{why}")
     for planned in outcome.planned if dry_run else ():
         report.note(f"Would write {planned}")
     report.event("done", output=str(path), dry_run=dry_run)

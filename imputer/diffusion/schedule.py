@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_STEPS = 10_000
+LARGEST_BETA = 1e3  # far more noise than makes any image unrecognisable
 FIRST_INSTANT = 1e-3  # tau_0: the process does not start at exactly 0
 
 
@@ -29,6 +31,13 @@ class Schedule:
     steps: int = 4
     beta_min: float = 0.1
     beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        """ValueError where the numbers make no tables: they may come from a foreign file."""
+        if type(self.steps) is not int or not 1 <= self.steps <= MOST_STEPS:
+            raise ValueError(f"steps is not within 1 to {MOST_STEPS}")
+        if not 0 < self.beta_min <= self.beta_max < LARGEST_BETA:
+            raise ValueError(f"beta_min and beta_max are not above 0 and below {LARGEST_BETA:g}")
 
     @cached_property
     def betas(self) -> NDArray[np.float64]:

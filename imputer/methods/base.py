@@ -20,7 +20,10 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a model is: what the sidecar says of it. `scope` tells the inputs it was made for."""
+    """Who a model is: what the sidecar says of it.
+
+    `scope` tells the inputs it was made for, `origin` where its file came from (embedded, hf://owner/repo@commit, ...).
+    """
 
     id: str
     version: str = ""
@@ -29,6 +32,8 @@ class Identity:
     licence: str = ""
     citation: str = ""
     trained_on: str = ""
+    origin: str = "memory"
+    non_commercial: bool = False
     scope: dict[str, Any] = field(default_factory=dict)
 
 

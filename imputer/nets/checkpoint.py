@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from imputer.errors import ModelError
 from imputer.files import replacing
+from imputer.safetensors_header import HEADER_KEY, PACKAGE_FORMAT, check, read_layout
 
-HEADER_KEY = "imputer"
-FORMAT = 1
+_LISTED = 40  # names in a message
 
 
 def write_package(
@@ -25,7 +26,7 @@ def write_package(
 
     Raises OutputError where the file exists or cannot be written.
     """
-    document = json.dumps({"format": FORMAT, **header}, sort_keys=True, allow_nan=False)
+    document = json.dumps({"format": PACKAGE_FORMAT, **header}, sort_keys=True, allow_nan=False)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path, overwrite=overwrite) as temporary:
         # Not save_file: its files are readable by their owner alone, whatever the umask.
@@ -35,32 +36,14 @@ def write_package(
 def read_header(path: Path) -> dict[str, Any]:
     """Return the header of a model package without reading its tensors.
 
-    Raises ModelError where the file is missing, not safetensors, or has no imputer header.
+    Raises ModelError where the file is missing, not safetensors, at odds with its header, or has no imputer header.
     """
-    if not path.is_file():
-        raise ModelError(f"Model file {path.name} does not exist.", remedy="Check the path given with -m.")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"{path.name} is not a readable safetensors file.",
-            remedy="Authors' .pth checkpoints come in through 'imputer models import'.",
-        ) from error
-    try:
-        header = json.loads(metadata[HEADER_KEY])
-        if header["format"] != FORMAT:
-            raise ModelError(f"{path.name} has package format {header['format']}; this version reads {FORMAT}.")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{path.name} carries no imputer header, so its model cannot be rebuilt.",
-            remedy="Make a package with 'imputer models import' or 'imputer train'.",
-        ) from error
-    return dict(header)
+    return check(path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a package as float32 on the CPU; ModelError where the file is not readable."""
+    read_layout(path)  # before the library allocates anything by what the header claims
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -69,7 +52,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Fill `module` with `tensors`; every name and shape must match.
+    """Fill `module` with `tensors`; every name and shape must match, every value be finite.
 
     Raises ModelError that lists the missing, extra and misshapen names of the file called `name`.
     """
@@ -89,9 +72,15 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
     ]
     if any(complaints):
         raise ModelError(f"The tensors of {name} do not fit its architecture: {'; '.join(filter(None, complaints))}.")
+    if endless := [key for key in sorted(tensors) if not torch.isfinite(tensors[key]).all()]:
+        raise ModelError(
+            f"{name} holds values that are no numbers (NaN or infinite) in {_complaint('', endless).strip()}.",
+            remedy="Its training went wrong, or the file is damaged; take another one.",
+        )
     module.load_state_dict(dict(tensors), strict=True, assign=True)  # assigned: the module may be on the meta device
 
 
 def _complaint(kind: str, names: list[str]) -> str:
-    """List all names of one kind of misfit, or nothing."""
-    return f"{kind} {', '.join(names)}" if names else ""
+    """List the names of one kind of misfit, or nothing; of a foreign file there may be very many."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{kind} {', '.join(names[:_LISTED])}{more}" if names else ""

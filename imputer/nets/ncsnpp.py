@@ -27,6 +27,19 @@ from imputer.nets.layers import (
     sinusoid,
 )
 
+# What a configuration may say at least and at most; the released one is far from either end.
+_LIMITS = {
+    "width": (4, 4096),
+    "channel_multipliers": (1, 64),
+    "blocks_per_level": (1, 32),
+    "attention_levels": (0, 15),
+    "image_channels": (2, 64),
+    "latent_size": (1, 65536),
+    "latent_width": (1, 65536),
+    "latent_layers": (1, 64),
+}
+_MOST_LEVELS = 16
+
 
 @dataclass(frozen=True)
 class NCSNppConfig:
@@ -52,6 +65,16 @@ class NCSNppConfig:
     latent_size: int = 100
     latent_width: int = 256
     latent_layers: int = 4
+
+    def __post_init__(self) -> None:
+        """ValueError where a number is none, or beyond any network: the layers are made before weights are compared."""
+        for name, (least, most) in _LIMITS.items():
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if type(number) is not int or not least <= number <= most:
+                    raise ValueError(f"{name} is not within {least} to {most}")
+        if not 1 <= self.levels <= _MOST_LEVELS or any(level >= self.levels for level in self.attention_levels):
+            raise ValueError(f"the levels are not 1 to {_MOST_LEVELS}, or attention is on one that is not there")
 
     @property
     def levels(self) -> int:

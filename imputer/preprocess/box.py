@@ -12,6 +12,7 @@ from imputer.preprocess.step import Undo, affine_from_json, affine_to_json, inde
 from imputer.volume import Volume
 
 BACKGROUND = -1.0
+LARGEST_SIZE = 4096  # pixels; a recipe may come with a foreign file
 FOREGROUND_ABOVE = BACKGROUND + 0.06  # 3 % of the white of the intensity scale
 
 
@@ -39,6 +40,9 @@ class Box:
             object.__setattr__(self, "size", (int(height), int(width)))
         if self.multiple < 1 or self.margin < 0 or (self.size is not None and min(self.size) < 1):
             raise ModelError("The sizes of a box must be above 0.")
+        pixels = (self.multiple, self.margin, *(self.size or ()))
+        if any(type(each) is not int or each > LARGEST_SIZE for each in pixels):
+            raise ModelError(f"The sizes of a box must be whole numbers up to {LARGEST_SIZE}.")
 
     def forward(self, volume: Volume) -> tuple[Volume, Undo]:
         """Volume of (W, H, K); the record says whether anything but background was cut off (lossy)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -39,8 +40,10 @@ class Intensity:
             raise ModelError(
                 f"Unknown intensity scale {self.scale!r}.", remedy=f"Known are: {', '.join(get_args(Scale))}."
             )
-        if not self.white > 0:
+        if not 0 < self.white < math.inf:
             raise ModelError("The white of an intensity scale must be above 0.")
+        if not 0 <= self.percentile <= 100:
+            raise ModelError("The percentile of an intensity scale must be within 0 to 100.")
 
     def forward(self, volume: Volume) -> tuple[Volume, Undo]:
         """Volume in [-1, 1]. The record holds g, the scale white * g and the clipped share of the voxels.

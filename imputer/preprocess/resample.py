@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from imputer.errors import InputError
+from imputer.errors import InputError, ModelError
 from imputer.preprocess.step import Undo, affine_from_json, affine_to_json, index_affine
 from imputer.volume import Volume
 
@@ -37,6 +37,10 @@ class Resample:
 
     spacing_mm: float = 0.9
     tolerance: float = 0.12
+
+    def __post_init__(self) -> None:
+        if not 0 < self.spacing_mm < math.inf or not 0 <= self.tolerance < math.inf:
+            raise ModelError("The pixel size of a model must be above 0, its tolerance not below.")
 
     def forward(self, volume: Volume) -> tuple[Volume, Undo]:
         """Volume with the wanted spacing, on a grid with the same centre and, to half a pixel, the same extent.

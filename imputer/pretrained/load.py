@@ -1,4 +1,4 @@
-"""From the id of a model or a file to a model that is ready to run."""
+"""From the name of a model to a model that is ready to run."""
 
 from __future__ import annotations
 
@@ -13,54 +13,49 @@ from imputer.errors import ModelError
 from imputer.files import sha256_of
 from imputer.methods import syndiff
 from imputer.methods.base import Identity, Method, choose_device
+from imputer.modality import Modality, parse_modality
 from imputer.nets.checkpoint import load_strictly, read_header, read_tensors
 from imputer.nets.ncsnpp import NCSNpp
 from imputer.pretrained.official_syndiff import import_generator
-from imputer.weights.manifest import entries, find, verified_path
-
-PACKAGE_SUFFIX = ".safetensors"
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
+from imputer.weights.find import CHECKPOINT_SUFFIXES, Found, find_model
 
 
-def load_model(model: str | Path, *, device: str = "auto") -> Method:
-    """Return the model of an id of `imputer models list` or of a model package (.safetensors).
+def load_model(
+    model: str | Path,
+    *,
+    device: str = "auto",
+    source: Modality | str | None = None,
+    target: Modality | str | None = None,
+    offline: bool = False,
+) -> Method:
+    """Return the model of an id of `imputer models list`, of `hf://owner/repo[@revision]` or of a file (.safetensors).
 
-    The file's hash is checked before use where the manifest knows it. Raises ModelError where the model does not exist,
-    is damaged or does not fit its header, DeviceError where the device is not there.
+    Size and hash are checked before use where an entry tells them. `source` and `target` pick from a repository with
+    several models. Raises ModelError where the model does not exist, cannot be fetched, is damaged or does not fit its
+    header, DeviceError where the device is not there.
     """
     place = choose_device(device)
-    path, known = model_file(model)
-    header = read_header(path)
-    generator = _filled_generator(path, header)
-    return syndiff.build(header, generator.to(place), _identity(path, header, known))
+    pair = (None if each is None else parse_modality(str(each)) for each in (source, target))
+    return build_model(find_model(model, *pair, offline=offline), place)
+
+
+def build_model(found: Found, device: torch.device) -> Method:
+    """Return the model of a file on a device; errors as those of `load_model`."""
+    header = read_header(found.path)
+    generator = _filled_generator(found.path, header)
+    return syndiff.build(header, generator.to(device), _identity(found, header))
 
 
 def load_generator(path: str | Path) -> nn.Module:
     """Return the bare network of a model package or of the authors' `.pth` alike, on the CPU, in evaluation mode.
 
     Called as `(x[B, 2, H, W], t[B], z[B, nz]) -> [B, 2, H, W]`: x the noisy target x_t and the source, in [-1, 1]; t
-    int64 step indices; z from N(0, I). An id of `imputer models list` works too. Raises ModelError as `load_model`.
+    int64 step indices; z from N(0, I). A name as in `load_model` works too. Raises ModelError as `load_model`.
     """
     if str(path).endswith(CHECKPOINT_SUFFIXES):
         return import_generator(Path(path))
-    file, _ = model_file(path)
+    file = find_model(path).path
     return _filled_generator(file, read_header(file)).eval().requires_grad_(False)
-
-
-def model_file(model: str | Path) -> tuple[Path, str]:
-    """Return the file of a model and, for one of the manifest, its SHA-256, already checked."""
-    text = str(model)
-    if text in {entry.id for entry in entries()}:
-        entry = find(text)
-        return verified_path(entry), entry.sha256
-    path = Path(text)
-    if text.startswith("hf://"):
-        raise ModelError("Models of the Hugging Face Hub are not supported yet.", remedy="Give a file or an id.")
-    if path.suffix in CHECKPOINT_SUFFIXES:
-        raise ModelError(f"{path.name} is not a model package.", remedy="Convert it with 'imputer models import'.")
-    if path.suffix != PACKAGE_SUFFIX:
-        find(text)  # raises, and names the ids that exist
-    return path, ""
 
 
 def _filled_generator(path: Path, header: Mapping[str, Any]) -> NCSNpp:
@@ -72,9 +67,16 @@ def _filled_generator(path: Path, header: Mapping[str, Any]) -> NCSNpp:
     return generator
 
 
-def _identity(path: Path, header: Mapping[str, Any], sha256: str) -> Identity:
+def _identity(found: Found, header: Mapping[str, Any]) -> Identity:
     about = header.get("about")
     about = about if isinstance(about, Mapping) else {}
     texts = {key: str(about.get(key, "")) for key in ("version", "title", "licence", "citation", "trained_on")}
-    identity = str(about.get("id") or path.name)
-    return Identity(id=identity, sha256=sha256 or sha256_of(path), scope=dict(about.get("scope", {})), **texts)
+    entry = found.entry
+    return Identity(
+        id=str(about.get("id") or found.path.name) if entry is None else entry.id,
+        sha256=sha256_of(found.path) if entry is None else entry.sha256,
+        scope=dict(about.get("scope", {})),
+        origin=found.origin,
+        non_commercial=bool(about.get("non_commercial")) or (entry is not None and entry.licence.non_commercial),
+        **texts,
+    )

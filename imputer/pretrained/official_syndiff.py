@@ -6,9 +6,7 @@ from the tensors' shapes; image size, steps and normalisation do not, so they ar
 
 from __future__ import annotations
 
-import pickle
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,39 +14,29 @@ import torch
 from torch import Tensor
 
 from imputer.diffusion.schedule import Schedule
-from imputer.errors import ModelError
+from imputer.errors import ModelError, UsageError
 from imputer.files import sha256_of, strip_suffixes
 from imputer.methods import syndiff
 from imputer.modality import Modality
 from imputer.nets.checkpoint import load_strictly, write_package
 from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.preprocess.recipe import released_recipe
+from imputer.pretrained.torch_checkpoint import read_state_dict
 
 PREFIX = "module."
 OUTPUT_SCALE = 1000.0
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read an authors' checkpoint, names without the prefix; weights only, no code is ever run.
+    """Read an authors' checkpoint, names without the prefix; no code is ever run.
 
     Raises ModelError where the file is missing, holds anything but tensors, or is not a checkpoint at all.
     """
-    if not path.is_file():
-        raise ModelError(f"Checkpoint {path.name} does not exist.", remedy="Check the path.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the file's pickle protocol is nothing that the user could change
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path.name} was refused: it holds more than tensors (code or objects), or is damaged.",
-            remedy="Ask for a file that holds a state dictionary only.",
-        ) from error
-    except Exception as error:  # what a file of another kind makes the unpickler raise is open-ended
-        raise ModelError(f"{path.name} is not a readable torch checkpoint.") from error
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ModelError(f"{path.name} is not a flat dictionary of tensors, as the authors' generators are.")
-    return {str(name).removeprefix(PREFIX): tensor.float() for name, tensor in content.items()}
+    content = read_state_dict(path)
+    tensors = {key.removeprefix(PREFIX): tensor for key, tensor in content.items()}
+    if len(tensors) < len(content):
+        raise ModelError(f"{path.name} is not a SynDiff generator: it has tensors both with and without {PREFIX!r}.")
+    return tensors
 
 
 def infer_config(tensors: Mapping[str, Tensor], name: str) -> NCSNppConfig:
@@ -135,6 +123,10 @@ def import_checkpoint(
     Raises ModelError as `read_checkpoint` and `infer_config` do, and OutputError where `out` cannot be written.
     """
     generator = import_generator(path)
+    try:
+        schedule = Schedule(steps=steps)
+    except ValueError as error:
+        raise UsageError(f"These steps make no schedule: {error}.") from error
     if image_size % generator.config.size_multiple:
         raise ModelError(f"{path.name} needs an image size that is a multiple of {generator.config.size_multiple}.")
     about = {
@@ -149,7 +141,7 @@ def import_checkpoint(
     }
     recipe = released_recipe(image_size)
     header = syndiff.header(
-        generator.config, Schedule(steps=steps), recipe, source, target,
+        generator.config, schedule, recipe, source, target,
         output_scale=OUTPUT_SCALE, shared_noise=False, about=about,
     )  # fmt: skip
     write_package(out, generator.state_dict(), header, overwrite=overwrite)

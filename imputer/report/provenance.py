@@ -26,13 +26,15 @@ _DISTRIBUTIONS = ("imputer", "torch", "numpy", "nibabel", "SimpleITK", "pydicom"
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Which weights: `weights_sha256` is 64 hexadecimal digits."""
+    """Which weights: `weights_sha256` is 64 hexadecimal digits, `origin` where their file came from."""
 
     id: str
     version: str
     weights_sha256: str
     licence: str
     citation: str
+    origin: str
+    non_commercial: bool
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ def sidecar(
             "weights_sha256": model.weights_sha256,
             "licence": model.licence,
             "citation": model.citation,
+            "origin": model.origin,
+            "non_commercial": model.non_commercial,
         },
         "steps": run.steps,
         "samples": run.samples,

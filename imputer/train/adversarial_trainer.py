@@ -38,6 +38,7 @@ class SynDiffTrainer:
     fabric : device, precision and distribution.
     samplers : slices by direction; paired batches are (source, target), unpaired ones images of the target.
     held_out : cases to score, by direction.
+    sizes : what voxels the sources have, by direction; part of the models' scope.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class SynDiffTrainer:
         fabric: Fabric,
         samplers: Mapping[str, SliceSampler],
         held_out: Mapping[str, list[HeldOut]],
+        sizes: Mapping[str, Mapping[str, list[float]]],
     ) -> None:
         self.config, self.folder, self.fabric = config, folder, fabric
-        self.samplers, self.held_out = samplers, held_out
+        self.samplers, self.held_out, self.sizes = samplers, held_out, sizes
         self.is_main = bool(fabric.is_global_zero)
         self.schedule = Schedule(steps=config.diffusion_steps)
         self.losses = SynDiffLosses(config, self.schedule, fabric.device)
@@ -239,6 +241,7 @@ class SynDiffTrainer:
                 self.averages[f"{name}.diffusive"].tensors,
                 *self.modalities(name),
                 self.folder,
+                self.sizes[name],
             )
             for name in self.directions
         ]

@@ -40,8 +40,12 @@ def export_model(
     source: Modality,
     target: Modality,
     folder: Path,
+    sizes: Mapping[str, list[float]],
 ) -> Path:
-    """Write the generator of a direction as a model package, fp16, and return its path."""
+    """Write the generator of a direction as a model package, fp16, and return its path.
+
+    `sizes` are the least and greatest `pixel_mm` and `slice_mm` of the sources that it learnt from.
+    """
     white = config.source_white if str(source) == config.source else config.target_white
     name = f"{method.NAME}-{source}-{target}"
     about = {
@@ -51,7 +55,7 @@ def export_model(
         "licence": config.licence,
         "citation": method.CITATION,
         "trained_on": config.trained_on,
-        "scope": {"source": str(source), "target": str(target), "body_part": "head", "plane": "axial"},
+        "scope": {"source": str(source), "target": str(target), "body_part": "head", "plane": "axial", **sizes},
     }
     header = method.header(
         network_config(config), schedule, model_recipe(config, white), source, target,

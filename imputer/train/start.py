@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imputer.errors import DeviceError, ImputerError, UsageError
+from imputer.io.dispatch import peek
 from imputer.modality import parse_modality
 from imputer.train import loop
 from imputer.train.adversarial_trainer import SynDiffTrainer
@@ -108,7 +109,8 @@ def start(
     samplers = {name: _sampler(config, training, name) for name in names}
     on_message(f"{sum(len(sampler) for sampler in samplers.values())} slices; training on {fabric.device}")
     scored = {name: _held_out(config, held_out, name) for name in names}
-    trainer = SynDiffTrainer(config, folder, fabric, samplers, scored)
+    sizes = {name: _voxel_sizes(training, name) for name in names}
+    trainer = SynDiffTrainer(config, folder, fabric, samplers, scored, sizes)
     return loop.run(trainer, config, folder, resume=resume, on_step=on_step)
 
 
@@ -158,6 +160,17 @@ def _pair(config: TrainConfig, case: Case, name: str) -> Stack:
     if name == "forward":
         return paired_stack(case, "source", recipes, register=config.register)
     return swapped(paired_stack(case, "target", recipes, register=config.register))
+
+
+def _voxel_sizes(cases: list[Case], name: str) -> dict[str, list[float]]:
+    """Least and greatest pixel and distance of slices, in mm, of the sources that a direction learns from."""
+    paths = (case.source if name == "forward" else case.target for case in cases)
+    spacings = [peek(path).axial_spacing for path in paths if path is not None]
+    pixels = [size for across, down, _ in spacings for size in (across, down)]
+    slices = [between for _, _, between in spacings]
+    return {
+        key: [round(min(sizes), 3), round(max(sizes), 3)] for key, sizes in (("pixel_mm", pixels), ("slice_mm", slices))
+    }
 
 
 def _sampler(config: TrainConfig, cases: list[Case], name: str) -> SliceSampler:

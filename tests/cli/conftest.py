@@ -18,10 +18,11 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the developer's shell reaches a test."""
-    for name in ("IMPUTER_DEVICE", "IMPUTER_OFFLINE", "IMPUTER_HOME", "FORCE_COLOR"):
+def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No setting of the developer's shell reaches a test, and no test reaches the developer's cache."""
+    for name in ("IMPUTER_DEVICE", "IMPUTER_OFFLINE", "IMPUTER_WEIGHTS_PATH", "HF_HUB_OFFLINE", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("IMPUTER_HOME", str(tmp_path_factory.mktemp("home")))
     monkeypatch.setenv("NO_COLOR", "1")
 
 

@@ -4,45 +4,57 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tiny_entry import make_entry, package_bytes
 
-from imputer.weights import manifest
+from imputer.modality import Modality
+from imputer.weights import store
+from imputer.weights.manifest import Imported
 
 from .conftest import Run, assert_refused
 
 IDS = ["syndiff-t1-t2", "syndiff-t2-t1", "syndiff-t1-flair", "syndiff-t2-flair"]
 
 
-def test_list(run: Run) -> None:
+def test_list_has_the_embedded_models_first(run: Run) -> None:
     result = run("models", "list")
     assert (result.exit_code, result.stderr) == (0, "")
     heading, *rows = [line.split() for line in result.stdout.splitlines()]
-    assert heading == ["ID", "FROM", "TO", "METHOD", "SIZE", "LICENCE"]
-    assert [row[:4] for row in rows] == [[name, *name.split("-")[1:], "syndiff"] for name in IDS]
+    assert heading == ["ID", "FROM", "TO", "METHOD", "SIZE", "LICENCE", "STATE"]
+    assert [row[:4] for row in rows[:4]] == [[name, *name.split("-")[1:], "syndiff"] for name in IDS]
+    assert {row[-1] for row in rows[:4]} == {"embedded"}
+    assert {row[-1] for row in rows[4:]} == {"import-only"}
 
 
 def test_list_as_json(run: Run) -> None:
     result = run("models", "list", "--json")
     assert result.exit_code == 0
     records = json.loads(result.stdout)
-    assert [record["id"] for record in records] == IDS
-    assert {record["licence"] for record in records} == {"CC-BY-4.0"}
+    assert [record["id"] for record in records[:4]] == IDS
+    assert {record["licence"] for record in records[:4]} == {"CC-BY-4.0"}
 
 
 def test_info(run: Run) -> None:
     record = json.loads(run("models", "info", "syndiff-t2-flair", "--json").stdout)
     assert (record["from"], record["to"], record["embedded"]) == ("t2", "flair", True)
     text = run("models", "info", "syndiff-t2-flair").stdout
-    assert [line.split()[0] for line in text.splitlines()] == list(record)
+    for words in (record["citation"], record["trained_on"], record["sha256"], "SSIM", "CC-BY-4.0", "best intensity"):
+        assert words in text
 
 
-@pytest.mark.parametrize("command", ["info", "path", "verify"])
+def test_info_of_a_model_that_has_to_be_imported_says_how(run: Run) -> None:
+    text = run("models", "info", "syndiff-ixi-t1-pd").stdout
+    for words in ("imputer models import", "https://github.com/icon-lab/SynDiff", "non-commercial", "Ozbey"):
+        assert words in text
+    assert_refused(run("models", "pull", "syndiff-ixi-t1-pd"), 4, "syndiff-ixi-t1-pd", "imputer models import")
+
+
+@pytest.mark.parametrize("command", ["info", "path", "verify", "pull", "rm"])
 def test_an_unknown_id_is_four_and_says_which_exist(run: Run, command: str) -> None:
-    assert_refused(run("models", command, "nonsense"), 4, "nonsense", *IDS)
+    assert_refused(run("models", command, "syndif-t1-t2"), 4, "Did you mean syndiff-t1-t2", *IDS)
 
 
 def test_path(run: Run) -> None:
@@ -59,33 +71,88 @@ def test_verify(run: Run) -> None:
 
 
 @pytest.fixture
-def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One model, whose file has changed since the manifest was written."""
+def damaged(tmp_path: Path) -> Path:
+    """A registered model from T1 to CT, whose file, outside the cache, has changed since."""
     file = tmp_path / "model.safetensors"
-    file.write_bytes(b"not what it was")
-    entry = replace(manifest.entries()[0], file=str(file), bytes=15)
-    monkeypatch.setattr(manifest, "entries", lambda: (entry,))
+    file.write_bytes(package_bytes())
+    entry = make_entry(package_bytes(), "mine", home=Imported(file), targets=(Modality.CT,))
+    store.register(entry, overwrite=False)
+    file.write_bytes(package_bytes(seed=1))
     return file
 
 
-def test_verify_finds_damage(run: Run, damaged: Path) -> None:
-    for arguments in (("models", "verify"), ("models", "verify", "syndiff-t1-t2"), ("doctor",)):
+def test_verify_finds_damage_and_changes_nothing(run: Run, damaged: Path) -> None:
+    for arguments in (("models", "verify"), ("models", "verify", "mine"), ("doctor",)):
         result = run(*arguments)
         assert result.exit_code == 4
         assert "SHA-256" in result.stdout
-        assert result.stderr.startswith("imputer: error: Not usable: syndiff-t1-t2.")
-    record = json.loads(run("models", "verify", "--json").stdout)
-    assert record == [{"id": "syndiff-t1-t2", "sound": False, "problem": manifest.fault(manifest.entries()[0])}]
+        assert result.stderr.startswith("imputer: error: Not usable: mine.")
+    (record,) = json.loads(run("models", "verify", "mine", "--json").stdout)
+    assert (record["id"], record["sound"]) == ("mine", False)
+    assert damaged.read_bytes() == package_bytes(seed=1)
 
 
 def test_a_damaged_model_is_not_used(run: Run, damaged: Path, t1: Path) -> None:
-    assert_refused(run("synth", t1, "--to", "t2"), 4, "SHA-256")
+    assert_refused(run("synth", t1, "--to", "ct"), 4, "SHA-256")
+    assert_refused(run("synth", t1, "--to", "ct", "-m", "mine"), 4, "SHA-256")
     assert list(t1.parent.iterdir()) == [t1]
 
 
 def test_path_of_a_missing_file(run: Run, damaged: Path) -> None:
     damaged.unlink()
-    assert_refused(run("models", "path", "syndiff-t1-t2"), 4, "missing")
+    assert_refused(run("models", "path", "mine"), 4, "not on this machine")
+
+
+def test_export_and_import_take_a_model_to_another_machine(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(package_bytes())
+    store.register(make_entry(package_bytes(), "mine", home=Imported(file)), overwrite=False)
+    archive = tmp_path / "mine.zip"
+    assert run("models", "export", "mine", "-o", archive).stdout.strip() == str(archive)
+    assert_refused(run("models", "export", "mine", "-o", archive), 6, "mine.zip", "--overwrite")
+    there = {"IMPUTER_HOME": str(tmp_path / "there"), "IMPUTER_OFFLINE": "1"}
+    assert run("models", "import", archive, env=there).stdout == "mine\n"
+    where = Path(run("models", "path", "mine", env=there).stdout.strip())
+    assert where.read_bytes() == package_bytes() and where.is_relative_to(tmp_path / "there")
+    assert run("models", "rm", "mine", env=there).exit_code == 0
+    assert not where.exists()
+    assert_refused(run("models", "path", "mine", env=there), 4, "no model 'mine'")
+
+
+def test_an_archive_takes_no_modalities(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(b"nonsense")
+    assert_refused(run("models", "import", tmp_path / "x.zip", "--from", "t1"), 2, "x.zip")
+    assert_refused(run("models", "import", tmp_path / "x.zip"), 4, "x.zip", "models export")
+
+
+def test_a_checkpoint_without_its_modalities_is_a_question_of_usage(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "x.pth").write_bytes(b"nonsense")
+    assert_refused(run("models", "import", tmp_path / "x.pth"), 2, "--from t1 --to t2")
+
+
+def test_what_comes_with_imputer_is_not_removed(run: Run) -> None:
+    assert_refused(run("models", "rm", "syndiff-t1-t2"), 4, "part of imputer")
+
+
+def test_push_without_a_licence_is_refused_before_anything_is_sent(run: Run, tiny_run: Path) -> None:
+    assert_refused(run("models", "push", "me/mine", tiny_run), 4, "licence", "--licence")
+
+
+def test_push_dry_run_says_what_would_be_sent(run: Run, tiny_run: Path) -> None:
+    result = run("models", "push", "me/mine", tiny_run, "--licence", "CC0-1.0", "--dry-run", "--json")
+    record = json.loads(result.stdout)
+    assert record["files"] == ["README.md", "imputer.toml", "syndiff-t1-t2.safetensors"]
+    assert (record["model"], record["dry_run"]) == ("hf://me/mine", True)
+
+
+@pytest.fixture
+def tiny_run(tmp_path: Path) -> Path:
+    """A folder as `imputer train` leaves it, with a model of a few bytes whose licence nobody said."""
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    (tmp_path / "run" / "models" / "syndiff-t1-t2.safetensors").write_bytes(package_bytes())
+    (tmp_path / "run" / "config.toml").write_text('source = "t1"\ntarget = "t2"\n')
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 9, "forward.psnr": 20.25, "forward.ssim": 0.5}\n')
+    return tmp_path / "run"
 
 
 class Payload:

@@ -2,51 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import CONFIG, make_generator, make_header
+from tiny_entry import make_entry
 
 from imputer.errors import DeviceError, ModelError
 from imputer.files import sha256_of
 from imputer.nets.checkpoint import write_package
 from imputer.pretrained.load import load_generator, load_model
-from imputer.weights import manifest
+from imputer.weights import store
+from imputer.weights.manifest import Imported
 
 Register = Callable[[Path], None]
 
-RECORD = """format = 1
-[[model]]
-id = "mine"
-method = "syndiff"
-source = "t1"
-target = "t2"
-file = '{file}'
-sha256 = "{sha256}"
-bytes = {size}
-licence = "CC0-1.0"
-title = "Mine"
-trained_on = "nothing"
-citation = "nobody"
-version = "1"
-embedded = true
-"""
-
 
 @pytest.fixture
-def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Register]:
-    """Make the manifest name one file, as it is now, under the id ``mine``."""
+def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Register:
+    """Register a file, as it is now and where it is, under the id ``mine``."""
+    monkeypatch.setenv("IMPUTER_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("IMPUTER_WEIGHTS_PATH", raising=False)
 
     def write(file: Path) -> None:
-        path = tmp_path / "manifest.toml"
-        path.write_text(RECORD.format(file=file, sha256=sha256_of(file), size=file.stat().st_size), encoding="utf-8")
-        monkeypatch.setattr(manifest, "manifest_path", lambda: path)
-        manifest.entries.cache_clear()
+        store.register(make_entry(file.read_bytes(), "mine", home=Imported(file)), overwrite=False)
 
-    yield write
-    manifest.entries.cache_clear()
+    return write
 
 
 def test_a_package_is_loaded_with_its_identity(tiny_model: Path) -> None:
@@ -86,25 +69,29 @@ def test_a_file_that_is_not_the_manifests_is_refused(register: Register, tiny_mo
     with pytest.raises(ModelError, match=r"mine.*bytes"):
         load_model("mine")
     file.unlink()
-    with pytest.raises(ModelError, match=r"mine.*missing"):
+    with pytest.raises(ModelError, match=r"mine.*not on this machine"):
         load_model("mine")
 
 
 def test_an_unknown_id_lists_those_that_exist(register: Register, tiny_model: Path) -> None:
     register(tiny_model)
-    with pytest.raises(ModelError, match=r"'mein'.*Models: mine"):
+    with pytest.raises(ModelError, match=r"'mein'.*Did you mean mine.*syndiff-t1-t2"):
         load_model("mein")
 
 
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ("hf://owner/repo", "Hub"),
+        ("hf://owner/repo", "not on this machine.*imputer models pull hf://owner/repo"),
         ("gen_diffusive_2_50.pth", "imputer models import"),
         ("gone.safetensors", "gone.safetensors does not exist"),
     ],
 )
-def test_what_is_no_package_says_what_to_do(model: str, words: str) -> None:
+def test_what_is_no_package_says_what_to_do(
+    model: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMPUTER_HOME", str(tmp_path))
+    monkeypatch.setenv("IMPUTER_OFFLINE", "1")
     with pytest.raises(ModelError, match=words):
         load_model(model)
 

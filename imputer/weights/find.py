@@ -1,0 +1,104 @@
+"""From what the user calls a model (id, name on the Hub, file, nothing) to a checked file, and why it is that one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imputer.errors import ModelError
+from imputer.modality import Modality
+from imputer.weights import hub, store
+from imputer.weights.choice import choose
+from imputer.weights.manifest import Entry, HubFile, find
+
+PACKAGE_SUFFIX = ".safetensors"
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model's file.
+
+    Parameters
+    ----------
+    path : the file; of one with an entry, size and SHA-256 have been checked.
+    entry : what the manifest, the registry or a repository's index says of it; None for a mere file.
+    reasons, cautions : why it was chosen and what speaks against it; empty where the user named it.
+    """
+
+    path: Path
+    entry: Entry | None = None
+    reasons: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """Where the file came from, as the sidecar says it; never a path, which may tell who a patient is."""
+        if self.entry is None:
+            return "file"
+        home = self.entry.home
+        if isinstance(home, HubFile):
+            return f"{hub.SCHEME}{home.repo}@{home.revision}"
+        return "embedded" if self.entry.embedded else "imported"
+
+
+def find_model(
+    model: str | Path | None,
+    source: Modality | None = None,
+    target: Modality | None = None,
+    *,
+    spacing_mm: tuple[float, float, float] | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Found:
+    """Return the file of a model, fetched where it is not here yet.
+
+    Parameters
+    ----------
+    model : an id of `imputer models list`, `hf://owner/repo[@revision]`, a model file; None: the best one for the pair.
+    source, target : the pair that is asked for; they pick from a repository with several models.
+    spacing_mm : of the volume, (3,); what the choice goes by.
+    offline : never use the network.
+    progress : called with (stage, done, total), bytes.
+
+    Raises
+    ------
+    ModelError
+        Where there is no such model, it cannot be fetched, or it is damaged.
+    """
+    offline = store.is_offline(offline)
+    if model is None:
+        if source is None or target is None:
+            raise ModelError("Without a pair of modalities no model can be chosen.", remedy="Name a model.")
+        choice = choose(store.all_entries(), source, target, spacing_mm=spacing_mm)
+        path = hub.obtain(choice.entry, offline=offline, progress=progress)
+        return Found(path, choice.entry, choice.reasons, choice.cautions)
+    text = str(model)
+    if not text.startswith(hub.SCHEME) and Path(text).suffix == PACKAGE_SUFFIX:
+        return Found(Path(text))
+    entry = named(text, source, target, offline=offline)
+    return Found(hub.obtain(entry, offline=offline, progress=progress), entry)
+
+
+def named(name: str, source: Modality | None = None, target: Modality | None = None, *, offline: bool = False) -> Entry:
+    """Return the entry of an id or of a name on the Hub; ModelError where there is none, or several fit."""
+    if name.startswith(hub.SCHEME):
+        return _of_pair(hub.resolve(hub.parse(name), offline=store.is_offline(offline)).entries, source, target, name)
+    if name.endswith(CHECKPOINT_SUFFIXES):
+        raise ModelError(
+            f"{Path(name).name} is not a model package.", remedy="Convert it with 'imputer models import'."
+        )
+    return find(name, store.all_entries())
+
+
+def _of_pair(entries: Sequence[Entry], source: Modality | None, target: Modality | None, name: str) -> Entry:
+    """Pick from the models of a repository the one that makes the pair."""
+    fitting = [entry for entry in entries if source in (None, *entry.sources) and target in (None, *entry.targets)]
+    if len(fitting) == 1:
+        return fitting[0]
+    pairs = ", ".join(entry.pair for entry in entries) or "none"
+    if not fitting:
+        raise ModelError(f"{name} has no model from {source} to {target}.", remedy=f"It makes: {pairs}.")
+    raise ModelError(f"{name} has several models: {pairs}.", remedy="Say which pair is meant, with --from and --to.")

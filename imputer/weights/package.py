@@ -1,0 +1,88 @@
+"""The entry of a model package: what its own header says of it, for files that no manifest lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from imputer.errors import ImputerError, ModelError
+from imputer.files import sha256_of
+from imputer.modality import Modality, parse_modality
+from imputer.safetensors_header import check
+from imputer.weights.manifest import SKULL_STRIPPED, Entry, Home, Licence, Scope
+
+NOT_STATED = "not stated"
+ANY_MM = (0.01, 100.0)  # where a header does not say on what sizes of voxels the model was trained
+
+
+def entry_of(path: Path, home: Home) -> Entry:
+    """Return the entry of a package file.
+
+    Parameters
+    ----------
+    path : the package; its header is checked against the file.
+    home : where the entry shall say that the file is.
+
+    Raises
+    ------
+    ModelError
+        Where the file is no sound package, or its header lacks the method or the pair.
+    """
+    header = check(path)
+    about = _table(header.get("about"))
+    licence = _text(about, "licence")
+    return Entry(
+        id=_text(about, "id", path.stem),
+        method=str(header.get("method")),
+        sources=(_modality(header, "source", path.name),),
+        targets=(_modality(header, "target", path.name),),
+        title=_text(about, "title"),
+        version=_text(about, "version", "1"),
+        trained_on=_text(about, "trained_on"),
+        citation=_text(about, "citation"),
+        scope=_scope(_table(about.get("scope"))),
+        home=home,
+        licence=Licence(
+            code=_text(about, "code_licence"),
+            weights=licence,
+            data=_text(about, "data_licence"),
+            non_commercial=about.get("non_commercial") is True,
+        ),
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+    )
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(about: Mapping[str, Any], name: str, otherwise: str = NOT_STATED) -> str:
+    value = about.get(name)
+    return value if isinstance(value, str) and value.strip() else otherwise
+
+
+def _modality(header: Mapping[str, Any], name: str, file: str) -> Modality:
+    try:
+        return parse_modality(str(header.get(name)))
+    except ImputerError as error:
+        raise ModelError(f"The header of {file} names no {name} modality that this version knows.") from error
+
+
+def _scope(scope: Mapping[str, Any]) -> Scope:
+    said = scope.get("skull_stripped")
+    known = "pixel_mm" in scope
+    return Scope(
+        anatomy=_text(scope, "anatomy", _text(scope, "body_part")),
+        skull_stripped=said if said in SKULL_STRIPPED else "either",
+        pixel_mm=_span(scope.get("pixel_mm")),
+        slice_mm=_span(scope.get("slice_mm")),
+        note="" if known else "The voxel sizes that it was trained on are not stated.",
+    )
+
+
+def _span(value: object) -> tuple[float, float]:
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(each, int | float) for each in value):
+        return float(value[0]), float(value[1])
+    return ANY_MM

@@ -1,0 +1,113 @@
+"""A training run becomes a folder that can be pushed to the Hub: packages, index, model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from imputer.errors import ModelError
+from imputer.weights.card import card
+from imputer.weights.manifest import METRICS, Entry, Imported, Score, write
+from imputer.weights.package import NOT_STATED, entry_of
+
+INDEX = "imputer.toml"
+CARD = "README.md"
+_MODELS, _LOG, _SETTINGS = "models", "log.jsonl", "config.toml"
+_SUFFIX = ".safetensors"
+_UNSTATED = (NOT_STATED, "unspecified")  # the second is what training writes where nobody said it
+_KEYS = dict(zip(("psnr", "ssim"), METRICS[:2], strict=True))
+
+
+def models_of(run: Path, *, licence: str | None = None) -> tuple[Entry, ...]:
+    """Return the entries of a package file, or of the packages in a folder of `imputer train`, with its last scores.
+
+    `licence` is that of the weights where the packages state none.
+
+    Raises
+    ------
+    ModelError
+        Where there is no package, or one is not sound.
+    """
+    if run.is_file():
+        return (_licensed(entry_of(run, Imported(run)), licence),)
+    folder = run / _MODELS if (run / _MODELS).is_dir() else run
+    packages = sorted(folder.glob(f"*{_SUFFIX}"))
+    if not packages:
+        raise ModelError(f"{run.name} holds no model package.", remedy="Give a run of 'imputer train' that has ended.")
+    scores = _last_scores(run / _LOG)
+    entries = (_licensed(entry_of(path, Imported(path)), licence) for path in packages)
+    return tuple(replace(entry, scores=scores.get(_direction(entry, run / _SETTINGS), ())) for entry in entries)
+
+
+def _licensed(entry: Entry, licence: str | None) -> Entry:
+    if licence is None or entry.licence.weights not in _UNSTATED:
+        return entry
+    return replace(entry, licence=replace(entry.licence, weights=licence))
+
+
+def stage(entries: tuple[Entry, ...], folder: Path, repo: str) -> None:
+    """Put packages, index and card of entries with local files into an empty folder, as a repository has them.
+
+    Raises
+    ------
+    ModelError
+        Where a licence is not stated: nobody may use what nobody has licensed.
+    """
+    for entry in entries:
+        if entry.licence.weights in _UNSTATED:
+            raise ModelError(
+                f"The licence of {entry.id} is not stated, so nobody could use it.",
+                remedy="Say it with --licence, for instance --licence CC-BY-4.0.",
+            )
+        assert isinstance(entry.home, Imported)
+        shutil.copyfile(entry.home.path, folder / entry.home.path.name)
+    write(folder / INDEX, [_portable(entry) for entry in entries])
+    (folder / CARD).write_text(card(entries).replace("OWNER/REPO", repo), encoding="utf-8")
+
+
+def _portable(entry: Entry) -> Entry:
+    """The entry with its file named as in the repository; a commit's name is not known before it is made."""
+    assert isinstance(entry.home, Imported)
+    return replace(entry, home=Imported(Path(entry.home.path.name)))
+
+
+def _direction(entry: Entry, settings: Path) -> str:
+    """Which direction of the run an entry is, by the run's settings: from its source to its target is forward."""
+    try:
+        source = tomllib.loads(settings.read_text(encoding="utf-8")).get("source")
+    except (OSError, ValueError):
+        return ""
+    return "forward" if (source,) == entry.sources else "backward"
+
+
+def _last_scores(log: Path) -> dict[str, tuple[Score, ...]]:
+    """Scores of held-out cases by direction, of the last line of the log that has any."""
+    found: dict[str, Any] = {}
+    try:
+        lines = log.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    for line in lines:
+        record = _record(line)
+        if any(key.endswith(".psnr") for key in record):
+            found = dict(record)
+    scores: dict[str, list[Score]] = {}
+    for key, value in found.items():
+        direction, _, metric = key.partition(".")
+        if metric in _KEYS and isinstance(value, float):
+            score = Score("slices of held-out cases, on the model's grid", "mean", _KEYS[metric], value)
+            scores.setdefault(direction, []).append(score)
+    return {direction: tuple(each) for direction, each in scores.items()}
+
+
+def _record(line: str) -> Mapping[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
