@@ -1,0 +1,137 @@
+"""One user pushes a model, another one runs it by its name: commands over real HTTP, then without a network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer, clean_client
+from tiny import make_generator, make_header
+
+from imputer.nets.checkpoint import write_package
+from imputer.weights import transfer
+
+from .conftest import Run, assert_refused
+
+NAME = "hf://lab/t1-to-t2"
+# Any attempt to reach another machine ends the process with a code of its own.
+GUARD = """
+import os, socket, sys
+def refuse(*arguments):
+    os._exit(99)
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+from imputer.cli.app import app
+sys.argv = ["imputer", *sys.argv[1:]]
+app()
+"""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """An empty Hub; this process is the user who may write to ``lab``."""
+    with clean_client(monkeypatch, tmp_path / "hf"), HubServer() as running:
+        running.tokens = {"hf_lab": "lab"}
+        monkeypatch.setattr(transfer, "FIRST_WAIT_SECONDS", 0.001)
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_lab")
+        monkeypatch.setenv("IMPUTER_HOME", str(tmp_path / "mine"))
+        yield running
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A run with a tiny network from T1 to T2, for non-commercial use."""
+    header = make_header()
+    header["about"] |= {"licence": "CC-BY-NC-4.0", "non_commercial": True}
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    write_package(tmp_path / "run" / "models" / "syndiff-t1-t2.safetensors", make_generator().state_dict(), header)
+    (tmp_path / "run" / "config.toml").write_text('source = "t1"\ntarget = "t2"\n')
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 9, "forward.psnr": 20.25, "forward.ssim": 0.5}\n')
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def pushed(run: Run, server: HubServer, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name, with its commit, of the run on the Hub; from now on this is another user without a token."""
+    result = run("models", "push", "lab/t1-to-t2", trained)
+    assert result.exit_code == 0, result.output
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("IMPUTER_HOME", str(tmp_path / "theirs"))
+    return result.stdout.strip()
+
+
+def test_another_user_runs_what_was_pushed(run: Run, pushed: str, t1: Path) -> None:
+    assert pushed.startswith(f"{NAME}@") and len(pushed) == len(NAME) + 41
+    result = run("synth", t1, "--to", "t2", "-m", NAME)
+    assert result.exit_code == 0, result.output
+    assert "non-commercial use only (CC-BY-NC-4.0)" in result.stderr
+    record = json.loads((t1.parent / "t1_synth-t2.json").read_text())["model"]
+    assert (record["id"], record["origin"], record["non_commercial"]) == ("tiny", pushed, True)
+    assert len(record["weights_sha256"]) == 64
+
+
+def test_what_was_pulled_needs_no_network(run: Run, pushed: str, server: HubServer, t1: Path) -> None:
+    assert_refused(run("synth", t1, "--to", "t2", "-m", NAME, "--offline"), 4, NAME, "imputer models pull")
+    pulled = run("models", "pull", NAME)
+    assert pulled.exit_code == 0, pulled.output
+    assert "non-commercial" in pulled.stderr
+    before = len(server.requests)
+    for arguments in (
+        ("synth", t1, "--to", "t2", "-m", NAME, "--offline", "-o", t1.parent / "a.nii.gz"),
+        ("synth", t1, "--to", "t2", "-m", pushed, "-o", t1.parent / "b.nii.gz"),  # a commit never changes
+        ("models", "path", NAME),
+        ("models", "info", NAME, "--offline"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+    first, second = ((t1.parent / name).read_bytes() for name in ("a.nii.gz", "b.nii.gz"))
+    assert first == second
+    assert len(server.requests) == before
+
+
+def test_the_card_and_the_index_say_what_the_run_said(pushed: str, server: HubServer) -> None:
+    files = server.repos["lab/t1-to-t2"].commits[pushed.split("@")[1]]
+    card, index = (files[name].content.decode() for name in ("README.md", "imputer.toml"))
+    for words in ("CC-BY-NC-4.0", "20.25", "not for diagnosis", f"imputer synth t1.nii.gz --to t2 -m {NAME}"):
+        assert words in card
+    assert 'id = "tiny"' in index and "non_commercial = true" in index
+
+
+def test_rm_of_a_pulled_model(run: Run, pushed: str) -> None:
+    path = Path(run("models", "pull", NAME).stdout.strip())
+    assert run("models", "rm", NAME).stdout.strip() == str(path)
+    assert not path.exists()
+    assert_refused(run("models", "rm", NAME), 4, "tiny")
+
+
+def test_a_pair_that_the_repository_does_not_make(run: Run, pushed: str, t1: Path) -> None:
+    assert_refused(run("synth", t1, "--to", "flair", "-m", NAME), 4, NAME, "t1->t2")
+
+
+def test_a_changed_file_on_the_hub_is_never_used(run: Run, pushed: str, server: HubServer, t1: Path) -> None:
+    server.fail(place="cdn", change=lambda content: content[:-1] + bytes([content[-1] ^ 1]), times=-1)
+    assert_refused(run("synth", t1, "--to", "t2", "-m", NAME), 4, "SHA-256")
+    assert list(t1.parent.iterdir()) == [t1]
+
+
+@pytest.mark.parametrize(
+    ("how", "environment"), [("--offline", {}), ("", {"IMPUTER_OFFLINE": "1"}), ("", {"HF_HUB_OFFLINE": "1"})]
+)
+def test_offline_opens_no_socket(
+    server: HubServer, t1: Path, how: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-c", GUARD, "synth", str(t1), "--to", "t2", "-m", NAME, *([how] if how else [])]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (4, ""), ended.stderr
+    assert "imputer models pull" in ended.stderr
+
+
+def test_the_guard_would_see_a_socket(server: HubServer, t1: Path) -> None:
+    command = [sys.executable, "-c", GUARD, "synth", str(t1), "--to", "t2", "-m", NAME]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 99
