@@ -39,7 +39,11 @@ Errors are one line on stderr, `imputer: error: ...`; nothing is left half writt
 | variable | meaning |
 |--|--|
 | `IMPUTER_DEVICE` | default of `--device` |
-| `IMPUTER_OFFLINE` | 1: the same as `--offline` |
+| `IMPUTER_OFFLINE`, `HF_HUB_OFFLINE` | 1: the same as `--offline` |
+| `IMPUTER_HOME` | folder of models that were fetched or imported; without it the platform's cache folder |
+| `IMPUTER_WEIGHTS_PATH` | more folders with models, only read: a share of many machines may be one |
+| `HF_TOKEN`, `HF_HOME`, `HF_ENDPOINT` | token, settings and mirror of the Hugging Face Hub |
+| `HTTPS_PROXY`, `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE` | proxy and private certificates for the way there |
 | `NO_COLOR` | no colours |
 | `CUDA_VISIBLE_DEVICES`, `OMP_NUM_THREADS` | honoured by PyTorch |
 """

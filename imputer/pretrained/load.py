@@ -17,6 +17,7 @@ from imputer.modality import Modality, parse_modality
 from imputer.nets.checkpoint import load_strictly, read_header, read_tensors
 from imputer.nets.ncsnpp import NCSNpp
 from imputer.pretrained.official_syndiff import import_generator
+from imputer.safetensors_header import shown
 from imputer.weights.find import CHECKPOINT_SUFFIXES, Found, find_model
 
 
@@ -60,7 +61,9 @@ def load_generator(path: str | Path) -> nn.Module:
 
 def _filled_generator(path: Path, header: Mapping[str, Any]) -> NCSNpp:
     if header.get("method") != syndiff.NAME:
-        raise ModelError(f"{path.name} was made for the method {header.get('method')!r}, which this version has not.")
+        raise ModelError(
+            f"{path.name} was made for the method {shown(header.get('method'))}, which this version has not."
+        )
     with torch.device("meta"):  # no memory, and no draw from the global generator, for weights that are replaced
         generator = syndiff.network_from_header(header, path.name)
     load_strictly(generator, read_tensors(path), path.name)
@@ -70,12 +73,13 @@ def _filled_generator(path: Path, header: Mapping[str, Any]) -> NCSNpp:
 def _identity(found: Found, header: Mapping[str, Any]) -> Identity:
     about = header.get("about")
     about = about if isinstance(about, Mapping) else {}
+    scope = about.get("scope")
     texts = {key: str(about.get(key, "")) for key in ("version", "title", "licence", "citation", "trained_on")}
     entry = found.entry
     return Identity(
         id=str(about.get("id") or found.path.name) if entry is None else entry.id,
         sha256=sha256_of(found.path) if entry is None else entry.sha256,
-        scope=dict(about.get("scope", {})),
+        scope=dict(scope) if isinstance(scope, Mapping) else {},
         origin=found.origin,
         non_commercial=bool(about.get("non_commercial")) or (entry is not None and entry.licence.non_commercial),
         **texts,

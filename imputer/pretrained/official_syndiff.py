@@ -133,7 +133,8 @@ def import_checkpoint(
         "id": strip_suffixes(out),
         "version": "imported",
         "title": f"SynDiff {source} to {target}, imported from an authors' checkpoint",
-        "licence": "as the checkpoint's",
+        "licence": "not stated; part of the SynDiff authors' code is for research and evaluation only",
+        "non_commercial": True,  # of weights that come without a licence the careful reading
         "citation": syndiff.CITATION,
         "trained_on": "see the checkpoint's authors",
         "imported_sha256": sha256_of(path),

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imputer.diffusion.schedule import Schedule
 from imputer.errors import DeviceError, ImputerError, UsageError
 from imputer.io.dispatch import peek
 from imputer.modality import parse_modality
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 TRANSLATOR_MULTIPLE = 4  # of unpaired training's ResNets
 SETTINGS = "config.toml"
-# What a resumed run may change: where things lie, where it runs, what it is called, how often it reports.
+# What a resumed run may change: where things lie, where it runs, what it is called, how often it reports, how long.
 FREE = {
-    "source_dir", "target_dir", "output", "initial", "accelerator", "title", "licence", "trained_on", "version",
-    "log_every", "checkpoint_every", "validate_every", "validation_slices",
+    "source_dir", "target_dir", "output", "initial", "steps", "accelerator", "title", "licence", "trained_on",
+    "version", "log_every", "checkpoint_every", "validate_every", "validation_slices",
 }  # fmt: skip
 DIRECTIONS = {"both": ("forward", "backward"), "forward": ("forward",), "backward": ("backward",)}
 
@@ -48,7 +49,11 @@ def check(config: TrainConfig) -> None:
         raise UsageError("The patch loss on estimates is for paired data.", remedy="Add --paired or drop patch_weight.")
     if config.initial and config.direction == "both":
         raise UsageError("A starting model belongs to one direction.", remedy="Add --direction forward or backward.")
-    multiple = network_config(config).size_multiple
+    try:
+        multiple = network_config(config).size_multiple
+        Schedule(steps=config.diffusion_steps)
+    except ValueError as error:
+        raise UsageError(f"These settings make no network: {error}.", remedy="Change them with --set.") from error
     if not config.paired:
         multiple = max(multiple, TRANSLATOR_MULTIPLE)
     critic_side = config.adversarial_crop or min(config.crop)

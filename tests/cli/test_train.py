@@ -62,7 +62,9 @@ def test_a_run_ends_with_models_and_can_be_resumed(run: Run, scans: Path, tmp_pa
     assert all(model.suffix == ".safetensors" and model.is_file() for model in models)
     assert "step 2/2" in result.stderr
     assert_refused(run(*arguments(scans, folder, "--paired")), 6, "run", "--resume")
-    again = run(*arguments(scans, folder, "--paired", "--steps", "3", "--resume", "--log-json"))
+    longer = ("--paired", "--steps", "3", "--resume", "--log-json")
+    assert run(*arguments(scans, folder, *longer)).exit_code == 2  # head2 would be trained on
+    again = run(*arguments(scans, folder, *longer, "--holdout", "head2"))
     assert again.exit_code == 0, again.output
     events = [json.loads(line) for line in again.stderr.splitlines()]
     assert [event["done"] for event in events if event["event"] == "progress"] == [3]

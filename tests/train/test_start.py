@@ -40,6 +40,8 @@ pytest.importorskip("lightning_fabric", reason="training needs the extra train")
         ({"r1_every": 0}, "r1_every"),
         ({"patch_weight": 0.1}, "paired"),
         ({"initial": "model.safetensors"}, "--direction"),
+        ({"width": 0}, "width.*--set"),
+        ({"diffusion_steps": 0}, "steps.*--set"),
         ({"crop": (64, 66)}, "multiples of 4"),
         ({"crop": (66, 66), "channel_multipliers": (1, 1)}, "multiples of 4"),
         ({"crop": (32, 32)}, "at least 64"),
@@ -121,6 +123,7 @@ def test_both_directions_come_out_and_work(make_config: MakeConfig, tmp_path: Pa
     for path, source, target in zip(models, (Modality.T1, Modality.T2), (Modality.T2, Modality.T1), strict=True):
         about = read_header(path)["about"]
         assert (about["title"], about["licence"]) == ("Mine", "CC0-1.0")
+        assert (about["scope"]["pixel_mm"], about["scope"]["slice_mm"]) == ([3.0, 4.0], [15.0, 18.0])
         head = make_head([source], **GRID)[source]
         outcome = synthesise(head, to=target, model=path, device="cpu")
         assert outcome.volume.shape == head.shape

@@ -146,7 +146,8 @@ def test_import_only_says_how() -> None:
         choose([FINE, replace(BY_HAND, targets=(PD,))], T1, PD)
     assert caught.value.message.startswith("There is no model from t1 to pd at hand")
     assert "by-hand" in caught.value.message
-    assert caught.value.remedy == "https://example.org/weights: Fetch it by hand."
+    assert caught.value.remedy.endswith("Fetch it by hand. https://example.org/weights")
+    assert "There are: t1 to t2." in caught.value.remedy
 
 
 def test_nothing_says_which_pairs_there_are() -> None:
