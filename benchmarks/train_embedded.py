@@ -1,10 +1,10 @@
 """Train the four embedded models in one command: on a CPU overnight, or on a GPU in the time that is given.
 
-Each direction is trained on pairs, first with the pixel loss, then also with the structural loss and a patch
-discriminator; the FLAIR models start from a model of the same source. (The time-conditional discriminator of the paper
-learns too slowly for some thousand steps on a CPU; with a GPU and many more steps try
+Each direction is trained on pairs, first with the pixel loss, then also with the structural loss, those between T1 and
+T2 also with a patch discriminator; the FLAIR models start from a model of the same source. (The time-conditional
+discriminator of the paper learns too slowly for some thousand steps on a CPU; with a GPU and many more steps try
 `--set adversarial_weight=0.02`.) A run that was stopped goes on where it was. With --ship the models are copied into
-the package, blended with the stage before, and the manifest is refreshed.
+the package and the manifest is refreshed.
 
 Examples:
     python benchmarks/train_embedded.py --data ../shared/data/open_ms --output runs/embedded
@@ -49,11 +49,26 @@ PATCH: dict[str, Any] = {
     "discriminator_rate": 2e-4,
     "warmup": 50,
 }
+LONG: dict[str, Any] = {**PIXEL, "structure_weight": 0.3, "generator_rate": 5e-4, "ema": 0.999}
+# x_t always from the network's own chain, as in use; thick slices count as much as the thin ones of one volume.
+OWN_CHAIN: dict[str, Any] = {**LONG, "rollout": 1.0, "balance": True}
+OWN_CHAIN_PATCH: dict[str, Any] = {
+    **OWN_CHAIN,
+    "patch_weight": 0.01,
+    "adversarial_crop": 96,
+    "generator_rate": 4e-4,
+    "discriminator_rate": 2e-4,
+}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training run; `initial` names the stage whose model it starts from."""
+    """One training run.
+
+    `initial` names the stage whose model it starts from. What it hands on lies between that model and its own, by
+    `share`: a straight line between a network and its fine-tuned self trades distortion for sharpness (Wang et al.,
+    ESRGAN, 2018).
+    """
 
     name: str
     source: str
@@ -61,22 +76,23 @@ class Stage:
     steps: int
     settings: dict[str, Any]
     initial: str = ""
+    share: float = 1.0
 
 
 STAGES = (
     Stage("t1-t2-pixel", "t1", "t2", 3400, PIXEL),
     Stage("t2-t1-pixel", "t2", "t1", 3400, PIXEL),
+    Stage("t1-t2-patch", "t1", "t2", 1300, PATCH, "t1-t2-pixel", share=0.7),
+    Stage("t1-t2", "t1", "t2", 4000, OWN_CHAIN_PATCH, "t1-t2-patch"),
+    Stage("t2-t1", "t2", "t1", 1300, PATCH, "t2-t1-pixel", share=0.7),
     Stage("t1-flair-structure", "t1", "flair", 2250, STRUCTURE, "t1-t2-pixel"),
+    Stage("t1-flair-long", "t1", "flair", 3750, LONG, "t1-flair-structure"),
+    Stage("t1-flair", "t1", "flair", 10000, OWN_CHAIN, "t1-flair-long"),
     Stage("t2-flair-structure", "t2", "flair", 2250, STRUCTURE, "t2-t1-pixel"),
-    Stage("t1-t2", "t1", "t2", 1300, PATCH, "t1-t2-pixel"),
-    Stage("t2-t1", "t2", "t1", 1300, PATCH, "t2-t1-pixel"),
-    Stage("t1-flair", "t1", "flair", 1000, PATCH, "t1-flair-structure"),
-    Stage("t2-flair", "t2", "flair", 1000, PATCH, "t2-flair-structure"),
+    Stage("t2-flair-long", "t2", "flair", 3750, LONG, "t2-flair-structure"),
+    Stage("t2-flair", "t2", "flair", 6000, OWN_CHAIN, "t2-flair-long"),
 )
-# What is shipped lies between the last stage and the one before: nearly as sharp, nearly as true. (A straight line
-# between a network and its fine-tuned self trades distortion for sharpness: Wang et al., ESRGAN, 2018.)
 SHIPPED = ("t1-t2", "t2-t1", "t1-flair", "t2-flair")
-LAST_SHARE = 0.7
 
 
 def main() -> None:
@@ -134,9 +150,22 @@ def _config(stage: Stage, options: argparse.Namespace) -> TrainConfig:
     )
 
 
-def _model(output: Path, stage: str) -> Path:
-    source, target = next((each.source, each.target) for each in STAGES if each.name == stage)
-    return output / stage / "models" / f"syndiff-{source}-{target}.safetensors"
+def _model(output: Path, name: str) -> Path:
+    """The model that a stage hands on: its own, or what lies between its first and its last weights."""
+    stage = next(each for each in STAGES if each.name == name)
+    path = output / name / "models" / f"syndiff-{stage.source}-{stage.target}.safetensors"
+    if stage.share == 1.0:
+        return path
+    blended = path.with_name(f"blended-{path.name}")
+    if not blended.exists():
+        first, last = read_tensors(_model(output, stage.initial)), read_tensors(path)
+        tensors = {key: torch.lerp(first[key], value, stage.share).half() for key, value in last.items()}
+        write_package(blended, tensors, _header(path))
+    return blended
+
+
+def _header(path: Path) -> dict[str, Any]:
+    return {key: value for key, value in read_header(path).items() if key != "format"}
 
 
 def _say(done: int, losses: dict[str, float]) -> None:
@@ -145,13 +174,11 @@ def _say(done: int, losses: dict[str, float]) -> None:
 
 
 def _ship(output: Path) -> None:
-    for stage in STAGES:
-        if stage.name in SHIPPED:
-            path, before = _model(output, stage.name), read_tensors(_model(output, stage.initial))
-            header = {key: value for key, value in read_header(path).items() if key != "format"}
-            tensors = {name: torch.lerp(before[name], last, LAST_SHARE) for name, last in read_tensors(path).items()}
-            half = {name: tensor.half() for name, tensor in tensors.items()}
-            write_package(ROOT / "imputer" / "assets" / path.name, half, header, overwrite=True)
+    for name in SHIPPED:
+        path = _model(output, name)
+        target = ROOT / "imputer" / "assets" / path.name.removeprefix("blended-")
+        half = {key: tensor.half() for key, tensor in read_tensors(path).items()}
+        write_package(target, half, _header(path), overwrite=True)
     subprocess.run([sys.executable, str(ROOT / "tools" / "refresh_manifest.py")], check=True)
 
 

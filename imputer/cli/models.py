@@ -43,26 +43,31 @@ def models() -> None:
 @app.command("list")
 @reports_errors
 def list_models(as_json: options.AsJson = False) -> None:
-    """List the models; of two that fit alike, the upper one is the default."""
+    """List the models, those from the Hub that are here last; of two that fit alike, the upper one is the default."""
+    from imputer.weights.hub import kept
     from imputer.weights.store import all_entries
 
+    entries = (*all_entries(), *kept())
     if as_json:
-        show_json([_record(entry) for entry in all_entries()])
+        show_json([_record(entry) for entry in entries])
         return
     heading = ["ID", "FROM", "TO", "METHOD", "SIZE", "LICENCE", "STATE"]
-    show_table([heading, *(_row(entry) for entry in all_entries())])
+    show_table([heading, *(_row(entry) for entry in entries)])
 
 
 @app.command()
 @reports_errors
 def info(model: options.ModelId, offline: options.Offline = False, as_json: options.AsJson = False) -> None:
     """Say all that is known of one model: pair, scope, scores, licences, citation, file."""
-    from imputer.weights.find import named
+    from imputer.weights.find import matching
 
-    record = _record(named(model, offline=offline))
+    records = [_record(entry) for entry in matching(model, offline=offline)]
     if as_json:
-        show_json(record)
-    else:
+        show_json(records if len(records) > 1 else records[0])
+        return
+    for number, record in enumerate(records):
+        if number:
+            typer.echo("")
         show_fields(_readable(record))
 
 
@@ -77,20 +82,24 @@ def pull(
     no_progress: options.NoProgress = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Fetch models from the Hub, so that later runs need no network; a broken-off download goes on where it was."""
-    from imputer.weights.find import find_model
+    """Fetch models from the Hub, so that later runs need no network; a broken-off download goes on where it was.
 
-    pair = (None if text is None else parse_modality(text) for text in (source, target))
+    Of a repository with several models all are fetched, or those of the pair that --from and --to name.
+    """
+    from imputer.weights.find import matching
+    from imputer.weights.hub import name_of, obtain
+
+    asked = [None if text is None else parse_modality(text) for text in (source, target)]
     report = Reporter(quiet=quiet, progress=not no_progress)
-    asked = tuple(pair)
-    found = []
-    for model in models:
+    entries = [entry for model in models for entry in matching(model, *asked, offline=offline)]
+    paths = []
+    for entry in entries:
         with report.running():
-            found.append(find_model(_no_file(model), *asked, offline=offline, progress=report.step))
-        _say_licence(found[-1].entry, report)
-    paths = [str(each.path) for each in found]
+            paths.append(str(obtain(entry, offline=offline, progress=report.step)))
+        _say_licence(entry, report)
     if as_json:
-        show_json([{"id": name, "path": path} for name, path in zip(models, paths, strict=True)])
+        names = map(name_of, entries)
+        show_json([{"id": name, "path": path} for name, path in zip(names, paths, strict=True)])
     else:
         typer.echo("\n".join(paths))
 
@@ -99,19 +108,20 @@ def pull(
 @reports_errors
 def verify(models: Ids = None, as_json: options.AsJson = False) -> None:
     """Check the files that are here against size and SHA-256; exit code 4 where one differs. Changes nothing."""
-    from imputer.weights import store
-    from imputer.weights.manifest import find
+    from imputer.weights import hub, store
+    from imputer.weights.find import matching
 
-    known = store.all_entries()
-    chosen = (
-        [find(model, known) for model in models] if models else [e for e in known if e.embedded or store.file_of(e)]
-    )
-    faults = {entry.id: store.problem(entry) for entry in chosen}
-    if as_json:
-        show_json([{"id": name, "sound": problem is None, "problem": problem} for name, problem in faults.items()])
+    if models:
+        chosen = [entry for model in models for entry in matching(model, offline=True)]
     else:
-        show_table([[name, problem or "sound"] for name, problem in faults.items()])
-    damaged = [name for name, problem in faults.items() if problem is not None]
+        chosen = [entry for entry in store.all_entries() if entry.embedded or store.file_of(entry)]
+        chosen += hub.kept()
+    faults = [(hub.name_of(entry), store.problem(entry)) for entry in chosen]
+    if as_json:
+        show_json([{"id": name, "sound": problem is None, "problem": problem} for name, problem in faults])
+    else:
+        show_table([[name, problem or "sound"] for name, problem in faults])
+    damaged = [name for name, problem in faults if problem is not None]
     if damaged:
         raise ModelError(f"Not usable: {', '.join(damaged)}.", remedy="Pull, import or install it again.")
 
@@ -120,30 +130,37 @@ def verify(models: Ids = None, as_json: options.AsJson = False) -> None:
 @reports_errors
 def path(model: options.ModelId, as_json: options.AsJson = False) -> None:
     """Print where the file of a model lies; never fetches it."""
-    from imputer.weights.find import named
+    from imputer.weights.find import matching
     from imputer.weights.store import file_of
 
-    entry = named(_no_file(model), offline=True)
-    file = file_of(entry)
-    if file is None:
-        raise ModelError(
-            f"The file of {entry.id} is not on this machine.", remedy=f"Try 'imputer models pull {model}'."
-        )
+    found = [(entry, file_of(entry)) for entry in matching(model, offline=True)]
+    for entry, file in found:
+        if file is None:
+            raise ModelError(
+                f"The file of {entry.id} is not on this machine.", remedy=f"Try 'imputer models pull {model}'."
+            )
+    records = [{"id": entry.id, "path": str(file)} for entry, file in found]
     if as_json:
-        show_json({"id": entry.id, "path": str(file)})
+        show_json(records if len(records) > 1 else records[0])
     else:
-        typer.echo(str(file))
+        typer.echo("\n".join(record["path"] for record in records))
 
 
 @app.command()
 @reports_errors
 def rm(model: options.ModelId, as_json: options.AsJson = False) -> None:
     """Remove a model that was pulled or imported; prints what is gone. What comes with imputer stays."""
-    from imputer.weights.find import named
+    from imputer.weights.find import matching
     from imputer.weights.hub import SCHEME
-    from imputer.weights.store import remove, remove_file
+    from imputer.weights.store import file_of, remove, remove_file
 
-    gone = remove_file(named(model, offline=True)) if model.startswith(SCHEME) else remove(model)
+    if model.startswith(SCHEME):
+        here = [entry for entry in matching(model, offline=True) if file_of(entry)]
+        if not here:
+            raise ModelError(f"No file of {model} is on this machine.", remedy="There is nothing to remove.")
+        gone = [path for entry in here for path in remove_file(entry)]
+    else:
+        gone = remove(model)
     if as_json:
         show_json([str(each) for each in gone])
     else:
@@ -155,6 +172,8 @@ def rm(model: options.ModelId, as_json: options.AsJson = False) -> None:
 def export(
     model: options.ModelId,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Archive to write, e.g. model.zip.")],
+    source: From = None,
+    target: To = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -162,7 +181,8 @@ def export(
     from imputer.weights.archive import export as write_archive
     from imputer.weights.find import named
 
-    written = write_archive(named(_no_file(model), offline=True), output, overwrite=overwrite)
+    pair = [None if text is None else parse_modality(text) for text in (source, target)]
+    written = write_archive(named(model, *pair, offline=True), output, overwrite=overwrite)
     if as_json:
         show_json({"id": model, "path": str(written)})
     else:
@@ -263,22 +283,18 @@ def push(
         typer.echo(name)
 
 
-def _no_file(model: str) -> str:
-    """The name as given; ModelError for a path: these commands are about models that have a name."""
-    if model.endswith(".safetensors"):
-        raise ModelError(f"{Path(model).name} is a file, not a name of a model.", remedy="See 'imputer models list'.")
-    return model
-
-
-def _say_licence(entry: Entry | None, report: Reporter) -> None:
-    if entry is not None and entry.licence.non_commercial:
+def _say_licence(entry: Entry, report: Reporter) -> None:
+    if entry.licence.non_commercial:
         report.warning(f"Model {entry.id} is for non-commercial use only ({entry.licence.weights}).")
 
 
 def _row(entry: Entry) -> list[str]:
+    from imputer.weights.hub import name_of
+
     licence = entry.licence.weights + (" (non-commercial)" if entry.licence.non_commercial else "")
     pair = ["+".join(modalities) for modalities in (entry.sources, entry.targets)]
-    return [entry.id, *pair, entry.method, _megabytes(entry.bytes), licence, _state(entry)]
+    repo = name_of(entry).partition("@")[0]  # a commit is too long for a column, and --json has it
+    return [repo, *pair, entry.method, _megabytes(entry.bytes), licence, _state(entry)]
 
 
 def _state(entry: Entry) -> str:
@@ -295,12 +311,14 @@ def _state(entry: Entry) -> str:
 def _record(entry: Entry) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from imputer.weights.hub import name_of
     from imputer.weights.store import file_of
 
     file = file_of(entry)
     home = {key: str(value) for key, value in asdict(entry.home).items()}
     return {
         "id": entry.id,
+        "name": name_of(entry),
         "title": entry.title,
         "method": entry.method,
         "from": "+".join(entry.sources),
@@ -325,7 +343,8 @@ def _readable(record: dict[str, Any]) -> dict[str, object]:
     """The record with one line a field: what a person wants to read."""
     scope, licence, home = record["scope"], record["licences"], record["home"]
     kind = "non-commercial" if licence["non_commercial"] else "commercial use not excluded"
-    lines: dict[str, object] = {key: record[key] for key in ("id", "title", "method", "from", "to", "version")}
+    lines: dict[str, object] = {"id": record["name"]}
+    lines.update({key: record[key] for key in ("title", "method", "from", "to", "version")})
     lines["anatomy"] = f"{scope['anatomy']}, skull-stripped: {scope['skull_stripped']}"
     lines["trained for"] = f"pixels of {_span(scope['pixel_mm'])} mm, slices {_span(scope['slice_mm'])} mm apart"
     lines.update({"note": scope["note"]} if scope["note"] else {})

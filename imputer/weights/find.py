@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from imputer.errors import ModelError
 from imputer.modality import Modality
 from imputer.weights import hub, store
-from imputer.weights.choice import choose
+from imputer.weights.choice import choose, makes
 from imputer.weights.manifest import Entry, HubFile, find
 
 PACKAGE_SUFFIX = ".safetensors"
@@ -84,21 +84,31 @@ def find_model(
 
 def named(name: str, source: Modality | None = None, target: Modality | None = None, *, offline: bool = False) -> Entry:
     """Return the entry of an id or of a name on the Hub; ModelError where there is none, or several fit."""
-    if name.startswith(hub.SCHEME):
-        return _of_pair(hub.resolve(hub.parse(name), offline=store.is_offline(offline)).entries, source, target, name)
-    if name.endswith(CHECKPOINT_SUFFIXES):
-        raise ModelError(
-            f"{Path(name).name} is not a model package.", remedy="Convert it with 'imputer models import'."
-        )
-    return find(name, store.all_entries())
-
-
-def _of_pair(entries: Sequence[Entry], source: Modality | None, target: Modality | None, name: str) -> Entry:
-    """Pick from the models of a repository the one that makes the pair."""
-    fitting = [entry for entry in entries if source in (None, *entry.sources) and target in (None, *entry.targets)]
+    fitting = matching(name, source, target, offline=offline)
     if len(fitting) == 1:
         return fitting[0]
-    pairs = ", ".join(entry.pair for entry in entries) or "none"
-    if not fitting:
-        raise ModelError(f"{name} has no model from {source} to {target}.", remedy=f"It makes: {pairs}.")
+    pairs = ", ".join(entry.pair for entry in fitting)
     raise ModelError(f"{name} has several models: {pairs}.", remedy="Say which pair is meant, with --from and --to.")
+
+
+def matching(
+    name: str, source: Modality | None = None, target: Modality | None = None, *, offline: bool = False
+) -> tuple[Entry, ...]:
+    """Return the entry of an id, or those of a repository on the Hub that make the pair; None stands for any modality.
+
+    Raises
+    ------
+    ModelError
+        Where there is none.
+    """
+    if name.startswith(hub.SCHEME):
+        entries = hub.resolve(hub.parse(name), offline=store.is_offline(offline)).entries
+        fitting = tuple(entry for entry in entries if makes(entry, source, target))
+        if not fitting:
+            pairs = ", ".join(entry.pair for entry in entries) or "none"
+            raise ModelError(f"{name} has no model from {source} to {target}.", remedy=f"It makes: {pairs}.")
+        return fitting
+    if name.endswith((PACKAGE_SUFFIX, *CHECKPOINT_SUFFIXES)):
+        file = Path(name).name
+        raise ModelError(f"{file} is a file, not a name.", remedy="Bring it in with 'imputer models import'.")
+    return (find(name, store.all_entries()),)

@@ -99,6 +99,24 @@ def resolve(name: HubName, *, offline: bool, progress: Progress | None = None) -
     return _at_hand(name, commit)
 
 
+def kept() -> tuple[Entry, ...]:
+    """The models of the Hub whose files are on this machine.
+
+    What was kept of a repository and is damaged is left out: `resolve` says what is wrong with it.
+    """
+    found: list[Entry] = []
+    for path in sorted((store.home() / "hub").glob(f"*/*/{INDEX}")):
+        with suppress(ModelError):
+            found += [entry for entry in read_manifest(path) if store.file_of(entry)]
+    return tuple(found)
+
+
+def name_of(entry: Entry) -> str:
+    """How `-m` names a model: by its id, or by repository and commit."""
+    home = entry.home
+    return f"{SCHEME}{home.repo}@{home.revision}" if isinstance(home, HubFile) else entry.id
+
+
 def obtain(entry: Entry, *, offline: bool, progress: Progress | None = None) -> Path:
     """Return the file of a model, checked (size, SHA-256); one of the Hub is fetched where it is not here.
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer, clean_client
 from tiny import make_generator, make_header
+from typer.testing import Result
 
+from imputer.modality import Modality
 from imputer.nets.checkpoint import write_package
 from imputer.weights import transfer
 
@@ -101,11 +103,40 @@ def test_the_card_and_the_index_say_what_the_run_said(pushed: str, server: HubSe
     assert 'id = "tiny"' in index and "non_commercial = true" in index
 
 
-def test_rm_of_a_pulled_model(run: Run, pushed: str) -> None:
+def test_a_pulled_model_is_listed_verified_and_removed(run: Run, pushed: str) -> None:
     path = Path(run("models", "pull", NAME).stdout.strip())
+    assert run("models", "list").stdout.splitlines()[-1].split()[:3] == [NAME, "t1", "t2"]
+    assert run("models", "verify").stdout.splitlines()[-1].split() == [pushed, "sound"]
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert_refused_after_output(run("models", "verify", NAME), pushed)
     assert run("models", "rm", NAME).stdout.strip() == str(path)
     assert not path.exists()
-    assert_refused(run("models", "rm", NAME), 4, "tiny")
+    assert_refused(run("models", "rm", NAME), 4, NAME)
+
+
+def assert_refused_after_output(result: Result, name: str) -> None:
+    assert result.exit_code == 4
+    assert "SHA-256" in result.stdout and f"Not usable: {name}." in result.stderr
+
+
+def test_both_directions_of_a_run_are_in_one_repository(
+    run: Run, server: HubServer, trained: Path, tmp_path: Path, t1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = make_header(Modality.T2, Modality.T1)
+    back["about"] |= {"id": "back", "licence": "CC0-1.0"}
+    write_package(trained / "models" / "syndiff-t2-t1.safetensors", make_generator().state_dict(), back)
+    assert run("models", "push", "lab/both", trained).exit_code == 0
+    monkeypatch.setenv("IMPUTER_HOME", str(tmp_path / "theirs"))
+    name = "hf://lab/both"
+    assert_refused(run("models", "export", name, "-o", tmp_path / "x.zip"), 4, name, "imputer models pull")
+    assert len(run("models", "pull", name, "--from", "t2").stdout.splitlines()) == 1
+    assert_refused(run("models", "path", name), 4, "tiny", "models pull")
+    assert len(run("models", "pull", name).stdout.splitlines()) == 2
+    assert_refused(run("models", "export", name, "-o", tmp_path / "x.zip"), 4, "several", "--from")
+    assert run("models", "export", name, "-o", tmp_path / "x.zip", "--to", "t1").exit_code == 0
+    assert [record["id"] for record in json.loads(run("models", "info", name, "--json").stdout)] == ["tiny", "back"]
+    assert run("synth", t1, "--to", "t2", "-m", name, "--offline").exit_code == 0
+    assert len(run("models", "rm", name).stdout.splitlines()) == 2
 
 
 def test_a_pair_that_the_repository_does_not_make(run: Run, pushed: str, t1: Path) -> None:
