@@ -36,7 +36,7 @@ def test_the_volume_and_its_sidecar_beside_the_input(run: Run, t1: Path) -> None
     assert nibabel.load(made).shape == nibabel.load(t1).shape
     record = json.loads(made.with_name("t1_synth-t2.json").read_text(encoding="utf-8"))
     assert record["synthetic"] is True
-    assert "syndiff-t1-t2" in result.stderr  # the choice of the model is said
+    assert "Model: syndiff-t1-t2 (T1 to T2" in result.stderr  # which, and why
 
 
 def test_a_real_process_keeps_stdout_pure(t1: Path) -> None:
