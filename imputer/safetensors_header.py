@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import stat
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -49,6 +50,12 @@ class Layout:
 
     metadata: dict[str, str]
     tensors: dict[str, TensorPlace]
+
+
+def visible(text: object, *, longest: int = 1000) -> str:
+    """A foreign text as one line that is safe on a terminal: no control characters, nothing that runs backwards."""
+    words = " ".join(str(text).split())
+    return "".join(sign for sign in words if unicodedata.category(sign) not in ("Cc", "Cf", "Cs"))[:longest]
 
 
 def check(path: Path, name: str = "") -> dict[str, Any]:

@@ -27,9 +27,9 @@ MAPPING = {
     "t1->flair": (23.12, 0.788),
     "t2->flair": (21.94, 0.754),
 }
-# How far above the mapping a model must be. The bar is 2.2 dB and 0.09; the FLAIR models do not reach it yet, and what
-# they reach is held here.
-MARGIN = {"t1->t2": (2.2, 0.09), "t2->t1": (2.2, 0.09), "t1->flair": (1.5, 0.04), "t2->flair": (2.2, 0.06)}
+# How far above the mapping a model must be. The bar is 2.2 dB and 0.09 on the mean over patients; from T1 to FLAIR the
+# mapping does better on this patient than on others, and what is reached here is held.
+MARGIN = {"t1->t2": (2.2, 0.09), "t2->t1": (2.2, 0.09), "t1->flair": (2.2, 0.06), "t2->flair": (2.2, 0.09)}
 EMBEDDED = [entry for entry in entries() if entry.embedded]
 MOST_BYTES = 40_000_000  # of all embedded weights together
 

@@ -244,6 +244,10 @@ def _import_checkpoint(
     if source is None or target is None:
         raise UsageError("A checkpoint does not say what it makes.", remedy="Add for instance --from t1 --to t2.")
     pair = parse_modality(source), parse_modality(target)
+    if pair[0] == pair[1]:
+        raise UsageError(f"--from and --to are both {pair[0].value}.", remedy="Give two different modalities.")
+    if output is not None and output.suffix != ".safetensors":
+        raise UsageError(f"{output.name} does not end in .safetensors.", remedy="Model files do.")
     from imputer.pretrained.official_syndiff import import_checkpoint
 
     out = output or file.with_suffix(".safetensors")
@@ -271,6 +275,7 @@ def push(
     """
     from imputer.weights import hub, publish
 
+    hub.parse(f"{hub.SCHEME}{repo}")  # before any work
     entries = publish.models_of(run, licence=licence)
     with tempfile.TemporaryDirectory() as folder:
         publish.stage(entries, Path(folder), repo)

@@ -82,7 +82,10 @@ Offline = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, write nothing.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check everything, say what would be done, write no output (may fetch a model)."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", rich_help_panel=_SAY, help="Say nothing but warnings and errors.")

@@ -104,7 +104,8 @@ def _run(source: Path, jobs: Jobs, settings: dict[str, Any], report: Reporter, *
     several = len(jobs) > 1
     with output_folder(jobs[0][1].parent) if several else nullcontext():
         for target, path in jobs if several else ():
-            _make(source, target, path, settings, dry_run=True)
+            with report.running():
+                _make(source, target, path, settings, dry_run=True, progress=report.step)
         for target, path in jobs:
             report.note(f"{source.name} -> {target.value}", level=1)
             with report.running():

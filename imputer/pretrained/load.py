@@ -17,8 +17,9 @@ from imputer.modality import Modality, parse_modality
 from imputer.nets.checkpoint import load_strictly, read_header, read_tensors
 from imputer.nets.ncsnpp import NCSNpp
 from imputer.pretrained.official_syndiff import import_generator
-from imputer.safetensors_header import shown
+from imputer.safetensors_header import shown, visible
 from imputer.weights.find import CHECKPOINT_SUFFIXES, Found, find_model
+from imputer.weights.package import forbids_commerce
 
 
 def load_model(
@@ -74,13 +75,19 @@ def _identity(found: Found, header: Mapping[str, Any]) -> Identity:
     about = header.get("about")
     about = about if isinstance(about, Mapping) else {}
     scope = about.get("scope")
-    texts = {key: str(about.get(key, "")) for key in ("version", "title", "licence", "citation", "trained_on")}
+    scope = dict(scope) if isinstance(scope, Mapping) else {}
     entry = found.entry
+    if entry is not None:  # what was checked and shown before counts, not what the file says of itself
+        return Identity(
+            entry.id, entry.version, entry.sha256, entry.title, entry.licence.weights, entry.citation,
+            entry.trained_on, found.origin, entry.licence.non_commercial or about.get("non_commercial") is True, scope,
+        )  # fmt: skip
+    texts = {key: visible(about.get(key, "")) for key in ("version", "title", "licence", "citation", "trained_on")}
     return Identity(
-        id=str(about.get("id") or found.path.name) if entry is None else entry.id,
-        sha256=sha256_of(found.path) if entry is None else entry.sha256,
-        scope=dict(scope) if isinstance(scope, Mapping) else {},
+        id=visible(about.get("id") or found.path.name),
+        sha256=sha256_of(found.path),
+        scope=scope,
         origin=found.origin,
-        non_commercial=bool(about.get("non_commercial")) or (entry is not None and entry.licence.non_commercial),
+        non_commercial=about.get("non_commercial") is True or forbids_commerce(texts["licence"]),
         **texts,
     )

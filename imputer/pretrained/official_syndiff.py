@@ -22,6 +22,7 @@ from imputer.nets.checkpoint import load_strictly, write_package
 from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.preprocess.recipe import released_recipe
 from imputer.pretrained.torch_checkpoint import read_state_dict
+from imputer.weights.package import NOT_STATED
 
 PREFIX = "module."
 OUTPUT_SCALE = 1000.0
@@ -133,7 +134,8 @@ def import_checkpoint(
         "id": strip_suffixes(out),
         "version": "imported",
         "title": f"SynDiff {source} to {target}, imported from an authors' checkpoint",
-        "licence": "not stated; part of the SynDiff authors' code is for research and evaluation only",
+        "licence": NOT_STATED,
+        "code_licence": "MIT; in part for research and evaluation only (the SynDiff authors')",
         "non_commercial": True,  # of weights that come without a licence the careful reading
         "citation": syndiff.CITATION,
         "trained_on": "see the checkpoint's authors",

@@ -43,10 +43,8 @@ def is_archive(path: Path) -> bool:
     """Whether a file is meant as an archive of `export`: by its ending, or by what a zip of another name holds."""
     if path.suffix.lower() == ".zip":
         return True
-    with suppress(OSError, ValueError, zipfile.BadZipFile):
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as found:
-                return INDEX in found.namelist()
+    with suppress(OSError, NotPlainError), PlainZip(path, largest_list=_LARGEST_LIST) as found:
+        return INDEX in found.sizes
     return False
 
 
@@ -97,8 +95,8 @@ def take_in(archive: Path, *, overwrite: bool) -> Entry:
     with _plain(archive, archive.name) as opened:
         found = _found(opened, archive.name)
         shipped = next((known for known in entries() if (known.id, known.sha256) == (found.id, found.sha256)), None)
-        home = found.home if isinstance(found.home, HubFile) else Imported(store.target_path(found.sha256))
-        entry = shipped or replace(found, home=home)
+        # Not a file of the Hub any more: without a network its name there could not be looked up.
+        entry = shipped or replace(found, home=Imported(store.target_path(found.sha256)))
         is_new = shipped is None and entry not in store.registered()
         if is_new:
             store.check_id(entry, overwrite=overwrite)

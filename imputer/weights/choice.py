@@ -59,7 +59,7 @@ def choose(
     entry = runnable[ranks.index(best)]
     reasons, cautions = _sizes(entry.scope, spacing_mm)
     if anatomy is not None and entry.scope.anatomy == NOT_STATED:
-        cautions.append("it does not state which anatomy it was trained on")
+        cautions.append("the model does not state which anatomy it was trained on")
     elif not _shows(entry, anatomy):
         cautions.append(f"it was trained on {entry.scope.anatomy}, not on {anatomy}")
     elif anatomy is not None:
@@ -135,7 +135,7 @@ def _sizes(scope: Scope, spacing_mm: tuple[float, float, float] | None) -> tuple
         ("slices", f"slices every {_mm(between)} mm are", (between,), scope.slice_mm),
     ):
         if limits == ANY_MM:
-            cautions.append(f"it does not state which sizes of {what} it was trained on")
+            cautions.append(f"the model does not state which sizes of {what} it was trained on")
             continue
         inside = all(_excess(size, limits) == 1 for size in sizes)
         low, high = (_mm(limit) for limit in limits)

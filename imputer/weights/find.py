@@ -79,7 +79,10 @@ def find_model(
     if not text.startswith(hub.SCHEME) and Path(text).suffix == PACKAGE_SUFFIX:
         return Found(Path(text))
     entry = named(text, source, target, offline=offline)
-    return Found(hub.obtain(entry, offline=offline, progress=progress), entry)
+    cautions: tuple[str, ...] = ()
+    if source is not None and target is not None and makes(entry, source, target) and entry.is_runnable:
+        cautions = choose([entry], source, target, spacing_mm=spacing_mm).cautions
+    return Found(hub.obtain(entry, offline=offline, progress=progress), entry, cautions=cautions)
 
 
 def named(name: str, source: Modality | None = None, target: Modality | None = None, *, offline: bool = False) -> Entry:

@@ -7,6 +7,7 @@ name is first resolved to a commit, of which the index is kept (`<cache>/hub/<ow
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -32,6 +33,7 @@ from imputer.weights.upload import upload
 SCHEME = "hf://"
 INDEX = "imputer.toml"
 CARD = "README.md"
+_HUB = "hub"  # folder of the cache
 STAGE = "download"  # what `progress` is told
 
 Progress = Callable[[str, int, int], None]
@@ -93,7 +95,9 @@ def resolve(name: HubName, *, offline: bool, progress: Progress | None = None) -
     commit = info["sha"]
     if not _index_path(name, commit).is_file():
         files = {file.get("rfilename"): file for file in info["siblings"] if isinstance(file, dict)}
-        entries = _read_index(name, commit) if INDEX in files else _read_package(name, commit, files, progress)
+        entries = (
+            _read_index(name, commit, files[INDEX]) if INDEX in files else _read_package(name, commit, files, progress)
+        )
         _keep(name, commit, entries)
     _keep_ref(name, commit)
     return _at_hand(name, commit)
@@ -105,10 +109,11 @@ def kept() -> tuple[Entry, ...]:
     What was kept of a repository and is damaged is left out: `resolve` says what is wrong with it.
     """
     found: list[Entry] = []
-    for path in sorted((store.home() / "hub").glob(f"*/*/{INDEX}")):
-        with suppress(ModelError):
-            found += [entry for entry in read_manifest(path) if store.file_of(entry)]
-    return tuple(found)
+    for cache in store.caches():
+        for path in sorted((cache / _HUB).glob(f"*/*/{INDEX}")):
+            with suppress(ModelError):
+                found += [entry for entry in read_manifest(path) if store.file_of(entry)]
+    return tuple(dict.fromkeys(found))
 
 
 def name_of(entry: Entry) -> str:
@@ -260,10 +265,16 @@ def _info(name: HubName) -> dict[str, Any]:
     return dict(info)
 
 
-def _read_index(name: HubName, commit: str) -> tuple[Entry, ...]:
-    """The index of a repository, with its files' homes in this repository at this commit, whatever it says itself."""
+def _read_index(name: HubName, commit: str, about: Mapping[str, Any]) -> tuple[Entry, ...]:
+    """The index of a repository, with its files' homes in this repository at this commit, whatever it says itself.
+
+    `about` is what the Hub says of the file; its name in git tells whether the bytes are those of the commit.
+    """
     wanted = Wanted(name.repo, commit, INDEX)
     text = transfer.read(transfer.file_url(wanted), wanted, largest=_LARGEST_INDEX)
+    blob = about.get("blobId")
+    if isinstance(blob, str) and blob != hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest():
+        raise ModelError(f"The index {wanted} came damaged.", remedy="Try again.")
     try:
         found = parse_manifest(text.decode("utf-8"), str(wanted))
     except UnicodeDecodeError as error:
@@ -343,6 +354,9 @@ def _keep(name: HubName, commit: str, entries: tuple[Entry, ...]) -> None:
 def _keep_ref(name: HubName, commit: str) -> None:
     path = _ref_path(name)
     try:
+        if path.is_file() and path.read_text(encoding="utf-8").strip() == commit:
+            return
+        path = store.home() / path.relative_to(path.parents[3])
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, overwrite=True) as temporary:
             temporary.write_text(f"{commit}\n", encoding="utf-8")
@@ -350,17 +364,19 @@ def _keep_ref(name: HubName, commit: str) -> None:
         raise store.unwritable(error) from error
 
 
-def _folder(name: HubName) -> Path:
-    return store.home() / "hub" / name.repo.replace("/", "--")
+def _kept_path(name: HubName, *parts: str) -> Path:
+    """Where something about a repository is kept: in the cache or else on a share; in the cache where it is nowhere."""
+    paths = [cache.joinpath(_HUB, name.repo.replace("/", "--"), *parts) for cache in store.caches()]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _index_path(name: HubName, commit: str) -> Path:
-    return _folder(name) / commit / INDEX
+    return _kept_path(name, commit, INDEX)
 
 
 def _ref_path(name: HubName) -> Path:
     """The file with the commit that a revision was last; the default branch's name is none that `quote` can give."""
-    return _folder(name) / "refs" / ("@default" if name.revision is None else quote(name.revision, safe=""))
+    return _kept_path(name, "refs", "@default" if name.revision is None else quote(name.revision, safe=""))
 
 
 def _offline_remedy(what: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from imputer.safetensors_header import check
 from imputer.weights.manifest import SKULL_STRIPPED, Entry, Home, Licence, Scope
 
 NOT_STATED = "not stated"
+_NON_COMMERCIAL = re.compile(r"(?i)(^|[^a-z])nc([^a-z]|$)|non-?\s?commercial")
 ANY_MM = (0.01, 100.0)  # where a header does not say on what sizes of voxels the model was trained
 
 
@@ -47,11 +49,16 @@ def entry_of(path: Path, home: Home) -> Entry:
             code=_text(about, "code_licence"),
             weights=licence,
             data=_text(about, "data_licence"),
-            non_commercial=about.get("non_commercial") is True,
+            non_commercial=about.get("non_commercial") is True or forbids_commerce(licence),
         ),
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
     )
+
+
+def forbids_commerce(licence: str) -> bool:
+    """Whether the name of a licence says so itself, as CC-BY-NC-4.0 does."""
+    return _NON_COMMERCIAL.search(licence) is not None
 
 
 def _table(value: object) -> Mapping[str, Any]:
@@ -83,6 +90,9 @@ def _scope(scope: Mapping[str, Any]) -> Scope:
 
 
 def _span(value: object) -> tuple[float, float]:
+    """Two sizes in mm of a foreign header; those of no scanner count as not stated."""
     if isinstance(value, list) and len(value) == 2 and all(isinstance(each, int | float) for each in value):
-        return float(value[0]), float(value[1])
+        low, high = value
+        if ANY_MM[0] <= low <= high <= ANY_MM[1]:
+            return float(low), float(high)
     return ANY_MM

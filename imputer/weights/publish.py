@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from imputer.errors import ModelError
+from imputer.errors import ModelError, OutputError, UsageError
 from imputer.weights.card import card
 from imputer.weights.manifest import METRICS, Entry, Imported, Score, write
-from imputer.weights.package import NOT_STATED, entry_of
+from imputer.weights.package import NOT_STATED, entry_of, forbids_commerce
 
 INDEX = "imputer.toml"
 CARD = "README.md"
@@ -45,9 +45,14 @@ def models_of(run: Path, *, licence: str | None = None) -> tuple[Entry, ...]:
 
 
 def _licensed(entry: Entry, licence: str | None) -> Entry:
-    if licence is None or entry.licence.weights not in _UNSTATED:
+    if licence is None or licence == entry.licence.weights:
         return entry
-    return replace(entry, licence=replace(entry.licence, weights=licence))
+    if entry.licence.weights not in _UNSTATED:
+        raise UsageError(
+            f"The licence of {entry.id} is stated in its file: {entry.licence.weights}.", remedy="Leave --licence out."
+        )
+    non_commercial = entry.licence.non_commercial or forbids_commerce(licence)
+    return replace(entry, licence=replace(entry.licence, weights=licence, non_commercial=non_commercial))
 
 
 def stage(entries: tuple[Entry, ...], folder: Path, repo: str) -> None:
@@ -57,6 +62,8 @@ def stage(entries: tuple[Entry, ...], folder: Path, repo: str) -> None:
     ------
     ModelError
         Where a licence is not stated: nobody may use what nobody has licensed.
+    OutputError
+        Where the folder is full.
     """
     for entry in entries:
         if entry.licence.weights in _UNSTATED:
@@ -64,10 +71,18 @@ def stage(entries: tuple[Entry, ...], folder: Path, repo: str) -> None:
                 f"The licence of {entry.id} is not stated, so nobody could use it.",
                 remedy="Say it with --licence, for instance --licence CC-BY-4.0.",
             )
-        assert isinstance(entry.home, Imported)
-        shutil.copyfile(entry.home.path, folder / entry.home.path.name)
-    write(folder / INDEX, [_portable(entry) for entry in entries])
-    (folder / CARD).write_text(card(entries).replace("OWNER/REPO", repo), encoding="utf-8")
+    try:
+        for entry in entries:
+            assert isinstance(entry.home, Imported)
+            shutil.copyfile(entry.home.path, folder / entry.home.path.name)
+        write(folder / INDEX, [_portable(entry) for entry in entries])
+        (folder / CARD).write_text(card(entries, repo), encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise OutputError(
+            f"The models could not be gathered in the folder for temporary files ({reason}).",
+            remedy="Make room there, or set TMPDIR to another folder.",
+        ) from error
 
 
 def _portable(entry: Entry) -> Entry:

@@ -22,7 +22,7 @@ _ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package
 _SUFFIX = ".safetensors"
 _MODELS = "models"
 _REGISTRY = "registry"
-_YES = ("1", "true", "yes", "on")
+_NO = ("", "0", "false", "no", "off")
 _WAIT_SECONDS = 6 * 3600.0  # for another process that fetches the same model, over a slow line
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,11 @@ def home() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("imputer", appauthor=False)
+
+
+def caches() -> tuple[Path, ...]:
+    """The cache, then the folders of `IMPUTER_WEIGHTS_PATH`, which may be laid out like one."""
+    return home(), *_shares()
 
 
 def search_folders() -> tuple[Path, ...]:
@@ -158,9 +163,15 @@ def registered() -> tuple[Entry, ...]:
         Where a file of a registry is not readable; names it.
     """
     found: dict[str, Entry] = {}
-    for folder in (home(), *_shares()):
+    for folder in caches():
         for path in _listed(folder / _REGISTRY):
-            entry = _only_entry(path)
+            try:
+                entry = _only_entry(path)
+            except ModelError as error:
+                if folder == home():
+                    raise
+                log.warning("%s", error)  # one bad file on a share shall not stop all who use it
+                continue
             found.setdefault(entry.id, entry)
     return tuple(found.values())
 
@@ -276,9 +287,9 @@ def all_entries() -> tuple[Entry, ...]:
 
 
 def is_offline(flag: bool = False) -> bool:
-    """Whether no socket may be opened: by `flag`, `IMPUTER_OFFLINE` or `HF_HUB_OFFLINE` (1, true, yes or on)."""
+    """Whether no socket may be opened: by `flag`, `IMPUTER_OFFLINE` or `HF_HUB_OFFLINE` (not 0, false, no, off)."""
     values = (os.environ.get(name, "") for name in ("IMPUTER_OFFLINE", "HF_HUB_OFFLINE"))
-    return flag or any(value.strip().lower() in _YES for value in values)
+    return flag or any(value.strip().lower() not in _NO for value in values)
 
 
 def _shares() -> list[Path]:

@@ -166,3 +166,53 @@ def test_offline_opens_no_socket(
 def test_the_guard_would_see_a_socket(server: HubServer, t1: Path) -> None:
     command = [sys.executable, "-c", GUARD, "synth", str(t1), "--to", "t2", "-m", NAME]
     assert subprocess.run(command, capture_output=True, check=False).returncode == 99
+
+
+def test_a_licence_given_at_the_push_reaches_the_sidecar(
+    run: Run, server: HubServer, tmp_path: Path, t1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "mine.safetensors"
+    header = make_header()
+    header["about"]["licence"] = "unspecified"
+    write_package(package, make_generator().state_dict(), header)
+    assert_refused(run("models", "push", "bad name", package, "--licence", "CC0-1.0", "--dry-run"), 2, "bad name")
+    assert_refused(run("models", "push", "lab/nc", package), 4, "--licence")
+    assert run("models", "push", "lab/nc", package, "--licence", "CC-BY-NC-4.0").exit_code == 0
+    monkeypatch.setenv("IMPUTER_HOME", str(tmp_path / "theirs"))
+    result = run("synth", t1, "--to", "t2", "-m", "hf://lab/nc")
+    assert "non-commercial use only (CC-BY-NC-4.0)" in result.stderr
+    record = json.loads((t1.parent / "t1_synth-t2.json").read_text())["model"]
+    assert (record["licence"], record["non_commercial"]) == ("CC-BY-NC-4.0", True)
+    assert "does not state" in result.stderr  # a model that was named has its cautions too
+
+
+def test_a_stated_licence_is_not_changed(run: Run, server: HubServer, trained: Path) -> None:
+    assert_refused(run("models", "push", "lab/x", trained, "--licence", "MIT"), 2, "CC-BY-NC-4.0")
+
+
+def test_a_share_serves_names_of_the_hub_offline(
+    run: Run, pushed: str, tmp_path: Path, t1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("models", "pull", NAME).exit_code == 0
+    monkeypatch.setenv("IMPUTER_HOME", str(tmp_path / "third"))
+    monkeypatch.setenv("IMPUTER_WEIGHTS_PATH", str(tmp_path / "theirs"))
+    assert run("models", "list").stdout.splitlines()[-1].split()[0] == NAME
+    assert run("synth", t1, "--to", "t2", "-m", NAME, "--offline").exit_code == 0
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_hub_model_that_was_exported_goes_by_its_id(
+    run: Run, pushed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("models", "pull", NAME).exit_code == 0
+    assert run("models", "export", NAME, "-o", tmp_path / "x.zip").exit_code == 0
+    monkeypatch.setenv("IMPUTER_HOME", str(tmp_path / "third"))
+    monkeypatch.setenv("IMPUTER_OFFLINE", "1")
+    name = run("models", "import", tmp_path / "x.zip").stdout.strip()
+    assert run("models", "list").stdout.splitlines()[-1].split()[0] == name == "tiny"
+    assert run("models", "path", name).exit_code == 0
+
+
+def test_a_flipped_byte_in_the_index_is_never_believed(run: Run, pushed: str, server: HubServer, t1: Path) -> None:
+    server.fail(path="imputer.toml", change=lambda text: text.replace(b"CC-BY-NC-4.0", b"CC-BY-XX-4.0"))
+    assert_refused(run("synth", t1, "--to", "t2", "-m", NAME), 4, "damaged")

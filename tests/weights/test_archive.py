@@ -21,7 +21,7 @@ from tiny_entry import ABOUT, make_entry, package_bytes, safetensors_bytes
 
 from imputer.errors import ModelError, OutputError
 from imputer.weights import archive, store
-from imputer.weights.manifest import Embedded, Entry, HubFile, ImportOnly, entries, parse, render
+from imputer.weights.manifest import Embedded, Entry, HubFile, Imported, ImportOnly, entries, parse, render
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTENT = package_bytes()
@@ -99,12 +99,13 @@ def test_a_model_comes_over_with_all_that_is_known_of_it(written: Path) -> None:
     assert sorted(contents()) == [f"models/{entry.sha256}.safetensors", "registry/mine.toml"]
 
 
-def test_a_model_of_the_hub_keeps_its_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_the_hub_goes_by_its_id_from_then_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = put(make_entry(CONTENT, home=HUB))
     path = archive.export(entry, tmp_path / "hub.zip", overwrite=False)
     monkeypatch.setenv("IMPUTER_HOME", str(tmp_path / "there"))
-    assert archive.take_in(path, overwrite=False) == entry
-    assert store.registered() == (entry,)
+    taken = archive.take_in(path, overwrite=False)
+    assert taken == replace(entry, home=Imported(store.target_path(entry.sha256)))
+    assert store.registered() == (taken,)
 
 
 def test_a_model_that_comes_with_imputer_is_not_registered_again(tmp_path: Path) -> None:

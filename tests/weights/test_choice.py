@@ -118,9 +118,9 @@ def test_what_is_not_stated_is_neither_a_reason_nor_a_misfit() -> None:
     choice = choose([silent], T1, T2, spacing_mm=inside, anatomy="brain")
     assert choice.reasons == ("T1 to T2",)
     assert choice.cautions == (
-        "it does not state which sizes of pixels it was trained on",
-        "it does not state which sizes of slices it was trained on",
-        "it does not state which anatomy it was trained on",
+        "the model does not state which sizes of pixels it was trained on",
+        "the model does not state which sizes of slices it was trained on",
+        "the model does not state which anatomy it was trained on",
     )
 
 
