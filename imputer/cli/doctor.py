@@ -45,10 +45,10 @@ _PATIENCE = 120  # seconds
 @reports_errors
 def doctor(as_json: options.AsJson = False) -> None:
     """Say which versions, devices and models are here; exit code 4 where a model file is missing or damaged."""
-    from imputer.weights import store
+    from imputer.weights import hub, store
 
     here = [entry for entry in store.all_entries() if entry.embedded or store.file_of(entry)]
-    faults = {entry.id: store.problem(entry) for entry in here}
+    faults = {hub.name_of(entry): store.problem(entry) for entry in (*here, *hub.kept())}
     record = {
         "imputer": __version__,
         "python": platform.python_version(),

@@ -195,7 +195,8 @@ def import_model(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Archive of 'models export', or gen_diffusive_*.pth of the SynDiff authors."
+            metavar="FILE",
+            help="Archive of 'models export', model file (.safetensors), or the SynDiff authors' gen_diffusive_*.pth.",
         ),
     ],
     source: From = None,
@@ -206,21 +207,27 @@ def import_model(
     ] = None,
     image_size: Annotated[int, typer.Option(min=1, help="Pixels a side that a checkpoint was trained with.")] = 256,
     steps: Annotated[int, typer.Option(min=1, help="Sampling steps that a checkpoint was trained with.")] = 4,
+    identifier: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Id for a model file; its own without.")
+    ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Bring in a model of 'models export', or turn a checkpoint of the SynDiff authors into a model file.
+    """Bring in an archive or a model file, or turn a checkpoint of the SynDiff authors into a model file.
 
-    An archive is registered under its id. A checkpoint needs --from and --to; the file that it becomes works with
-    `imputer synth -m FILE`. Only tensors are read from it; one that holds anything else is refused: reading could run
-    code.
+    Archives and model files are registered: from then on the model goes by its id, and `synth` may choose it. A
+    checkpoint needs --from and --to; the file that it becomes works with `imputer synth -m FILE`, or is imported in
+    turn. Only tensors are read from it; one that holds anything else is refused: reading could run code.
     """
-    from imputer.weights.archive import INDEX, is_archive, take_in
+    from imputer.weights.archive import is_archive, take_in, take_package
 
-    if is_archive(file):
+    if is_archive(file) or file.suffix == ".safetensors":
         if source or target or output:
-            raise UsageError(f"{file.name} says itself what it is.", remedy=f"It holds {INDEX}: give no other option.")
-        entry = take_in(file, overwrite=overwrite)
+            raise UsageError(f"{file.name} says itself what it makes.", remedy="Leave --from, --to and --output out.")
+        if is_archive(file):
+            entry = take_in(file, overwrite=overwrite)
+        else:
+            entry = take_package(file, identifier=identifier, overwrite=overwrite)
         name, written = entry.id, entry.id
     else:
         written = str(_import_checkpoint(file, source, target, output, image_size, steps, overwrite=overwrite))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -25,9 +24,9 @@ from imputer.plain_zip import NotPlainError, PlainZip
 from imputer.safetensors_header import check, shown
 from imputer.weights import store
 from imputer.weights.card import card
-from imputer.weights.manifest import Entry, HubFile, Imported, entries, parse, render
+from imputer.weights.manifest import INDEX, Entry, HubFile, Imported, entries, parse, render
+from imputer.weights.package import entry_of
 
-INDEX = "imputer.toml"
 CARD = "CARD.md"
 LICENCE = "LICENCE.txt"
 TEXTS = (INDEX, CARD, LICENCE)
@@ -97,18 +96,49 @@ def take_in(archive: Path, *, overwrite: bool) -> Entry:
         shipped = next((known for known in entries() if (known.id, known.sha256) == (found.id, found.sha256)), None)
         # Not a file of the Hub any more: without a network its name there could not be looked up.
         entry = shipped or replace(found, home=Imported(store.target_path(found.sha256)))
-        is_new = shipped is None and entry not in store.registered()
-        if is_new:
-            store.check_id(entry, overwrite=overwrite)
-        if not entry.embedded and not _is_here(entry):
-            _place(opened.pieces(f"{entry.sha256}{_SUFFIX}"), entry, archive.name)
+        pieces = opened.pieces(f"{entry.sha256}{_SUFFIX}")
+        _adopt(entry, pieces, archive.name, shipped=shipped is not None, overwrite=overwrite)
+    return entry
+
+
+def take_package(package: Path, *, identifier: str | None = None, overwrite: bool) -> Entry:
+    """Bring a model package into the cache and the local registry, and return its entry there.
+
+    Parameters
+    ----------
+    package : a file of `imputer train` or of an import; it stays where it is.
+    identifier : to register it under; None: the one that it gives itself.
+
+    Raises
+    ------
+    ModelError
+        Where the file is no sound package, or cannot go by that id.
+    OutputError
+        Where another model of that id is registered already and `overwrite` is false.
+    """
+    found = entry_of(package, Imported(package))
+    home = Imported(store.target_path(found.sha256))
+    entry = replace(found, id=identifier or found.id, home=home)
+    parse(render([entry]), package.name)  # a header may say what no manifest may
+    with package.open("rb") as file:
+        pieces = iter(partial(file.read, CHUNK_BYTES), b"")
+        _adopt(entry, pieces, package.name, shipped=False, overwrite=overwrite)
+    return entry
+
+
+def _adopt(entry: Entry, pieces: Iterator[bytes], name: str, *, shipped: bool, overwrite: bool) -> None:
+    """Put the weights into the cache and the entry into the registry, or neither; what is there already stays."""
+    is_new = not shipped and entry not in store.registered()
+    if is_new:
+        store.check_id(entry, overwrite=overwrite)
+    if not entry.embedded and not _is_here(entry):
+        _place(pieces, entry, name)
     if is_new:
         try:
             store.register(entry, overwrite=overwrite)
         except ImputerError:
             store.remove_unused(entry.sha256)
             raise
-    return entry
 
 
 def _is_here(entry: Entry) -> bool:
@@ -124,12 +154,7 @@ def _place(pieces: Iterator[bytes], entry: Entry, name: str) -> None:
     target = store.target_path(entry.sha256)
     with store.locked(entry.sha256):
         try:
-            free = shutil.disk_usage(target.parent).free
-            if free < entry.bytes:
-                raise ModelError(
-                    f"The model needs {entry.bytes / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free.",
-                    remedy="Free some, or set IMPUTER_HOME to a folder on another disk.",
-                )
+            store.check_space(target.parent, entry.bytes)
             with replacing(target, overwrite=True) as temporary:
                 with temporary.open("wb") as out:
                     _copy(pieces, out, entry, name)

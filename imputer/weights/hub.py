@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from imputer.files import replacing
 from imputer.safetensors_header import check
 from imputer.weights import store, transfer
 from imputer.weights.hub_errors import Wanted
-from imputer.weights.manifest import Entry, HubFile, Imported, ImportOnly, Licence, Scope, render
+from imputer.weights.manifest import INDEX, Entry, HubFile, Imported, ImportOnly, Licence, Scope, render
 from imputer.weights.manifest import parse as parse_manifest
 from imputer.weights.manifest import read as read_manifest
 from imputer.weights.manifest import write as write_manifest
@@ -31,7 +30,6 @@ from imputer.weights.package import entry_of
 from imputer.weights.upload import upload
 
 SCHEME = "hf://"
-INDEX = "imputer.toml"
 CARD = "README.md"
 _HUB = "hub"  # folder of the cache
 STAGE = "download"  # what `progress` is told
@@ -198,7 +196,7 @@ def _fetch(entry: Entry, home: HubFile, progress: Progress | None) -> Path:
         if begun > entry.bytes:
             part.unlink()
             begun = 0
-        _check_space(part.parent, entry.bytes - begun)
+        store.check_space(part.parent, entry.bytes - begun)
         transfer.download(transfer.file_url(wanted), part, entry.bytes, wanted, told)
         problem = store.fault(part, entry)
         if problem is not None and begun:  # what was there from before may be what is wrong
@@ -220,15 +218,6 @@ def _fetch(entry: Entry, home: HubFile, progress: Progress | None) -> Path:
     except OSError as error:
         raise store.unwritable(error) from error
     return target
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise ModelError(
-            f"The model needs {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free.",
-            remedy="Free some, or set IMPUTER_HOME to a folder on another disk.",
-        )
 
 
 class _Steps:

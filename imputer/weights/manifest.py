@@ -25,6 +25,7 @@ from imputer.weights.fields import Fields
 # The folder that holds the package: the root of the repository or, for an installed wheel, of site-packages.
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NAME = "weights_manifest.toml"
+INDEX = "imputer.toml"  # a manifest in a repository of the Hub or in an archive, of the models beside it
 _FORMAT = 2
 _LARGEST = 4_000_000  # bytes; a manifest of a thousand models has less
 

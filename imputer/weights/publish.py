@@ -12,10 +12,9 @@ from typing import Any
 
 from imputer.errors import ModelError, OutputError, UsageError
 from imputer.weights.card import card
-from imputer.weights.manifest import METRICS, Entry, Imported, Score, write
+from imputer.weights.manifest import INDEX, METRICS, Entry, Imported, Score, write
 from imputer.weights.package import NOT_STATED, entry_of, forbids_commerce
 
-INDEX = "imputer.toml"
 CARD = "README.md"
 _MODELS, _LOG, _SETTINGS = "models", "log.jsonl", "config.toml"
 _SUFFIX = ".safetensors"

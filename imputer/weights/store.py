@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -152,6 +153,16 @@ def unwritable(error: Exception) -> ModelError:
         reason = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
         message = f"The folder of the models cannot be written to ({reason})."
     return ModelError(message, remedy="Set IMPUTER_HOME to a folder with free space that you may write to.")
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """ModelError where a folder's disk has not that many bytes left."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ModelError(
+            f"The model needs {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free.",
+            remedy="Free some, or set IMPUTER_HOME to a folder on another disk.",
+        )
 
 
 def registered() -> tuple[Entry, ...]:
