@@ -372,7 +372,8 @@ def _readable(record: dict[str, Any]) -> dict[str, object]:
 
 
 def _span(values: tuple[float, float]) -> str:
-    return f"{values[0]:g} to {values[1]:g}"
+    low, high = values
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _said(score: Score | dict[str, Any]) -> str:
