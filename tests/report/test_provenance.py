@@ -26,7 +26,7 @@ def record(source, **changes):
         "source": source,
         "from_": Modality.T1,
         "to": Modality.T2,
-        "model": ModelRecord("t1-t2", "1", "ab" * 32, "CC-BY-4.0", "Somebody 2024"),
+        "model": ModelRecord("t1-t2", "1", "ab" * 32, "CC-BY-NC-4.0", "Somebody 2024", "hf://a/b@c", True),
         "run": RunRecord(steps=4, samples=1, seed=7, precision="fp32", device="cpu", seconds=12.34567),
         "intensity_scale": {"scale": "global_mean", "factor": 123.25},
         "scope_warnings": ["thick slices"],
@@ -47,8 +47,10 @@ def test_sidecar_holds_what_the_contract_lists(source):
         "id": "t1-t2",
         "version": "1",
         "weights_sha256": "ab" * 32,
-        "licence": "CC-BY-4.0",
+        "licence": "CC-BY-NC-4.0",
         "citation": "Somebody 2024",
+        "origin": "hf://a/b@c",
+        "non_commercial": True,
     }
     run = {name: data[name] for name in ("steps", "samples", "seed", "precision", "device", "seconds")}
     assert run == {"steps": 4, "samples": 1, "seed": 7, "precision": "fp32", "device": "cpu", "seconds": 12.346}
