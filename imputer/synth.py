@@ -70,6 +70,7 @@ def synthesise(
     dry_run: bool = False,
     preview: bool = False,
     force: bool = False,
+    anatomy: str | None = None,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Outcome:
@@ -91,6 +92,7 @@ def synthesise(
     dry_run : do all but the synthesis and the writing.
     preview : also write a picture.
     force : run although the input is outside the model's scope.
+    anatomy : what the volume shows, e.g. "brain"; where models differ in it, the fitting one is taken.
     offline : never use the network, not even for a model that is not here yet.
     progress : called with (stage, done, total).
 
@@ -105,7 +107,7 @@ def synthesise(
     _check_outputs(plan, source, overwrite=overwrite)
     volume = source if isinstance(source, Volume) else load(Path(source))
     volume = replace(volume, modality=_source_modality(volume, from_, target))
-    method, found = _method(model, volume, target, device, offline=offline, progress=progress)
+    method, found = _method(model, volume, target, device, anatomy=anatomy, offline=offline, progress=progress)
     scope = [*_scope_warnings(volume, method, force=force), *(found.cautions if found else ())]
     options = RunOptions(
         _case(volume), seed, steps, _batch_size(batch_size), choose_precision(precision, method.device)
@@ -191,6 +193,7 @@ def _method(
     target: Modality,
     device: str,
     *,
+    anatomy: str | None,
     offline: bool,
     progress: Progress | None,
 ) -> tuple[Method, Found | None]:
@@ -198,7 +201,8 @@ def _method(
     source, found = volume.modality, None
     if model is None or isinstance(model, str | Path):
         place = choose_device(device)
-        found = find_model(model, source, target, spacing_mm=_spacing(volume), offline=offline, progress=progress)
+        case: dict[str, Any] = {"spacing_mm": _spacing(volume), "anatomy": anatomy}
+        found = find_model(model, source, target, **case, offline=offline, progress=progress)
         method = build_model(found, place)
     else:
         method = model

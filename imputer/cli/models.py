@@ -91,7 +91,9 @@ def pull(
 
     asked = [None if text is None else parse_modality(text) for text in (source, target)]
     report = Reporter(quiet=quiet, progress=not no_progress)
-    entries = [entry for model in models for entry in matching(model, *asked, offline=offline)]
+    with report.running():  # a repository without an index is fetched to see what it holds
+        found = [matching(model, *asked, offline=offline, progress=report.step) for model in models]
+    entries = [entry for each in found for entry in each]
     paths = []
     for entry in entries:
         with report.running():

@@ -39,6 +39,10 @@ OutputTypes = Annotated[
     list[str] | None, typer.Option("--output-type", "-ot", metavar="nifti", help="Kind of file to write.")
 ]
 Preview = Annotated[bool, typer.Option("--preview", help="Also draw source and result as a PNG.")]
+Anatomy = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="What the volume shows, e.g. brain: the choice of the model heeds it."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Run although the input is outside the model's scope.")]
 
 
@@ -63,6 +67,7 @@ def synth(
     dry_run: options.DryRun = False,
     preview: Preview = False,
     force: Force = False,
+    anatomy: Anatomy = None,
     offline: options.Offline = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -93,6 +98,7 @@ def synth(
         "overwrite": overwrite,
         "preview": preview,
         "force": force,
+        "anatomy": anatomy,
         "offline": offline,
     }
     report = Reporter(quiet=quiet, verbose=verbose, log_json=log_json, progress=not no_progress)

@@ -61,7 +61,7 @@ def choose(
     if anatomy is not None and entry.scope.anatomy == NOT_STATED:
         cautions.append("the model does not state which anatomy it was trained on")
     elif not _shows(entry, anatomy):
-        cautions.append(f"it was trained on {entry.scope.anatomy}, not on {anatomy}")
+        cautions.append(f"the model was trained on {entry.scope.anatomy}, not on {anatomy}")
     elif anatomy is not None:
         reasons.append(f"it was trained on {entry.scope.anatomy}")
     if len(runnable) > 1:

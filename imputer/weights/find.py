@@ -50,6 +50,7 @@ def find_model(
     target: Modality | None = None,
     *,
     spacing_mm: tuple[float, float, float] | None = None,
+    anatomy: str | None = None,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> Found:
@@ -59,7 +60,7 @@ def find_model(
     ----------
     model : an id of `imputer models list`, `hf://owner/repo[@revision]`, a model file; None: the best one for the pair.
     source, target : the pair that is asked for; they pick from a repository with several models.
-    spacing_mm : of the volume, (3,); what the choice goes by.
+    spacing_mm, anatomy : of the volume, (3,) and e.g. "brain"; what the choice goes by, besides the pair.
     offline : never use the network.
     progress : called with (stage, done, total), bytes.
 
@@ -72,22 +73,29 @@ def find_model(
     if model is None:
         if source is None or target is None:
             raise ModelError("Without a pair of modalities no model can be chosen.", remedy="Name a model.")
-        choice = choose(store.all_entries(), source, target, spacing_mm=spacing_mm)
+        choice = choose(store.all_entries(), source, target, spacing_mm=spacing_mm, anatomy=anatomy)
         path = hub.obtain(choice.entry, offline=offline, progress=progress)
         return Found(path, choice.entry, choice.reasons, choice.cautions)
     text = str(model)
     if not text.startswith(hub.SCHEME) and Path(text).suffix == PACKAGE_SUFFIX:
         return Found(Path(text))
-    entry = named(text, source, target, offline=offline)
+    entry = named(text, source, target, offline=offline, progress=progress)
     cautions: tuple[str, ...] = ()
     if source is not None and target is not None and makes(entry, source, target) and entry.is_runnable:
-        cautions = choose([entry], source, target, spacing_mm=spacing_mm).cautions
+        cautions = choose([entry], source, target, spacing_mm=spacing_mm, anatomy=anatomy).cautions
     return Found(hub.obtain(entry, offline=offline, progress=progress), entry, cautions=cautions)
 
 
-def named(name: str, source: Modality | None = None, target: Modality | None = None, *, offline: bool = False) -> Entry:
+def named(
+    name: str,
+    source: Modality | None = None,
+    target: Modality | None = None,
+    *,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Entry:
     """Return the entry of an id or of a name on the Hub; ModelError where there is none, or several fit."""
-    fitting = matching(name, source, target, offline=offline)
+    fitting = matching(name, source, target, offline=offline, progress=progress)
     if len(fitting) == 1:
         return fitting[0]
     pairs = ", ".join(entry.pair for entry in fitting)
@@ -95,7 +103,12 @@ def named(name: str, source: Modality | None = None, target: Modality | None = N
 
 
 def matching(
-    name: str, source: Modality | None = None, target: Modality | None = None, *, offline: bool = False
+    name: str,
+    source: Modality | None = None,
+    target: Modality | None = None,
+    *,
+    offline: bool = False,
+    progress: Progress | None = None,
 ) -> tuple[Entry, ...]:
     """Return the entry of an id, or those of a repository on the Hub that make the pair; None stands for any modality.
 
@@ -105,7 +118,7 @@ def matching(
         Where there is none.
     """
     if name.startswith(hub.SCHEME):
-        entries = hub.resolve(hub.parse(name), offline=store.is_offline(offline)).entries
+        entries = hub.resolve(hub.parse(name), offline=store.is_offline(offline), progress=progress).entries
         fitting = tuple(entry for entry in entries if makes(entry, source, target))
         if not fitting:
             pairs = ", ".join(entry.pair for entry in entries) or "none"

@@ -39,6 +39,14 @@ def test_the_volume_and_its_sidecar_beside_the_input(run: Run, t1: Path) -> None
     assert "Model: syndiff-t1-t2 (T1 to T2" in result.stderr  # which, and why
 
 
+def test_another_anatomy_than_the_models_is_a_caution(run: Run, t1: Path) -> None:
+    result = run("synth", t1, "--to", "t2", "--anatomy", "knee")
+    assert result.exit_code == 0, result.output
+    assert "warning: the model was trained on brain, not on knee" in result.stderr
+    record = json.loads(t1.with_name("t1_synth-t2.json").read_text(encoding="utf-8"))
+    assert "the model was trained on brain, not on knee" in record["scope_warnings"]
+
+
 def test_a_real_process_keeps_stdout_pure(t1: Path) -> None:
     command = [sys.executable, "-m", "imputer", "synth", str(t1), "--to", "t2", "--preview", "-v"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)

@@ -93,7 +93,7 @@ def test_cautions_are_told() -> None:
     assert choice.cautions == (
         "pixels of 0.9 x 1.4 mm are outside its 0.5 to 1.2 mm",
         "slices every 5 mm are outside its 1 to 4 mm",
-        "it was trained on brain, not on knee",
+        "the model was trained on brain, not on knee",
     )
 
 
