@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,24 @@ def test_an_archive_takes_no_modalities(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"nonsense")
     assert_refused(run("models", "import", tmp_path / "x.zip", "--from", "t1"), 2, "x.zip")
     assert_refused(run("models", "import", tmp_path / "x.zip"), 4, "x.zip", "models export")
+
+
+def test_a_zip_of_a_version_to_come_is_no_traceback(run: Run, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as file:
+        file.writestr("archive/data.pkl", b"")
+    content = bytearray((tmp_path / "x.pth").read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # version needed to extract
+    (tmp_path / "x.pth").write_bytes(content)
+    assert_refused(run("models", "import", tmp_path / "x.pth", "--from", "t1", "--to", "t2"), 4, "x.pth")
+
+
+def test_absurd_sizes_in_a_header_count_as_not_stated(run: Run, tmp_path: Path) -> None:
+    header = make_header()
+    header["about"]["scope"] |= {"pixel_mm": [1, 10**400], "slice_mm": [-1, 2]}
+    write_package(tmp_path / "x.safetensors", make_generator().state_dict(), header)
+    assert run("models", "import", tmp_path / "x.safetensors").exit_code == 0
+    scope = json.loads(run("models", "info", "tiny", "--json").stdout)["scope"]
+    assert scope["pixel_mm"] == scope["slice_mm"] == [0.01, 100.0]
 
 
 def test_a_checkpoint_without_its_modalities_is_a_question_of_usage(run: Run, tmp_path: Path) -> None:

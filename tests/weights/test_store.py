@@ -321,6 +321,16 @@ def test_a_share_has_a_registry_too(share: Path, entry: Entry, monkeypatch: pyte
             store.remove("mine")
 
 
+def test_a_broken_registry_on_a_share_stops_nobody(
+    share: Path, entry: Entry, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (share / "registry").mkdir()
+    (share / "registry" / "broken.toml").write_text("nonsense")
+    store.register(entry, overwrite=False)
+    assert store.registered() == (entry,)
+    assert "broken.toml" in caplog.text
+
+
 @pytest.mark.parametrize("text", ["nonsense", "", "format = 2\nmodel = []"])
 def test_a_broken_registry_names_its_file_and_can_be_mended(cache: Path, entry: Entry, text: str) -> None:
     store.register(entry, overwrite=False)
