@@ -20,6 +20,7 @@ from imputer.errors import ModelError
 
 HEADER_KEY = "imputer"
 PACKAGE_FORMAT = 1
+UNSEEN = ("Cc", "Cf", "Cs")  # Unicode categories: control characters, invisible formatting, halves of pairs
 
 _LENGTH_BYTES = 8
 _LARGEST_HEADER = 4_000_000  # bytes; room for 30,000 tensors. As JSON it takes tens of times as much memory
@@ -55,7 +56,7 @@ class Layout:
 def visible(text: object, *, longest: int = 1000) -> str:
     """A foreign text as one line that is safe on a terminal: no control characters, nothing that runs backwards."""
     words = " ".join(str(text).split())
-    return "".join(sign for sign in words if unicodedata.category(sign) not in ("Cc", "Cf", "Cs"))[:longest]
+    return "".join(sign for sign in words if unicodedata.category(sign) not in UNSEEN)[:longest]
 
 
 def check(path: Path, name: str = "") -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ from imputer.report.figures import mosaic
 from imputer.report.provenance import ModelRecord, RunRecord, sidecar, software_versions, write_json
 from imputer.volume import Volume
 from imputer.weights.find import Found, find_model
+from imputer.weights.hub import Progress
+from imputer.weights.package import non_commercial_notice
 
-Progress = Callable[[str, int, int], None]
 HEAD_MM = (100.0, 500.0)  # in-plane extent that can be a head; beyond it the affine or the body part is another
 
 
@@ -201,7 +201,7 @@ def _method(
     source, found = volume.modality, None
     if model is None or isinstance(model, str | Path):
         place = choose_device(device)
-        case: dict[str, Any] = {"spacing_mm": _spacing(volume), "anatomy": anatomy}
+        case: dict[str, Any] = {"spacing_mm": Orient().spacing(volume.affine), "anatomy": anatomy}
         found = find_model(model, source, target, **case, offline=offline, progress=progress)
         method = build_model(found, place)
     else:
@@ -210,12 +210,6 @@ def _method(
         made = f"{', '.join(method.sources)} to {method.target}"
         raise ModelError(f"Model {method.identity.id} goes from {made}, not from {source} to {target}.")
     return method, found
-
-
-def _spacing(volume: Volume) -> tuple[float, float, float]:
-    """Voxel sizes of the axial slices that a model sees, in mm: two in the plane, then the distance of slices."""
-    across, down, between = Orient().forward(volume)[0].spacing
-    return across, down, between
 
 
 def _scope_warnings(volume: Volume, method: Method, *, force: bool) -> list[str]:
@@ -235,9 +229,7 @@ def _scope_warnings(volume: Volume, method: Method, *, force: bool) -> list[str]
 
 def _licence_warnings(method: Method) -> list[str]:
     identity = method.identity
-    if not identity.non_commercial:
-        return []
-    return [f"Model {identity.id} is for non-commercial use only ({identity.licence})."]
+    return [non_commercial_notice(identity.id, identity.licence)] if identity.non_commercial else []
 
 
 def _case(volume: Volume) -> str:

@@ -13,8 +13,7 @@ import typer
 
 from imputer import __version__
 from imputer.cli import options
-from imputer.cli.output import reports_errors, show_fields, show_json
-from imputer.errors import ModelError
+from imputer.cli.output import refuse_damaged, reports_errors, show_fields, show_json
 
 app = typer.Typer()
 
@@ -47,8 +46,7 @@ def doctor(as_json: options.AsJson = False) -> None:
     """Say which versions, devices and models are here; exit code 4 where a model file is missing or damaged."""
     from imputer.weights import hub, store
 
-    here = [entry for entry in store.all_entries() if entry.embedded or store.file_of(entry)]
-    faults = {hub.name_of(entry): store.problem(entry) for entry in (*here, *hub.kept())}
+    faults = {hub.name_of(entry): store.problem(entry) for entry in hub.here()}
     record = {
         "imputer": __version__,
         "python": platform.python_version(),
@@ -63,9 +61,7 @@ def doctor(as_json: options.AsJson = False) -> None:
         show_json(record)
     else:
         show_fields(_readable(record))
-    damaged = [name for name, problem in faults.items() if problem is not None]
-    if damaged:
-        raise ModelError(f"Not usable: {', '.join(damaged)}.", remedy="Pull, import or install it again.")
+    refuse_damaged(faults.items())
 
 
 def _version(name: str) -> str | None:

@@ -55,6 +55,7 @@ def _record(path: Path, header: Header, modality: Modality | None) -> dict[str, 
 
 def _models(path: Path, header: Header, source: Modality) -> list[dict[str, Any]]:
     """The best model for each contrast that can be made, why it is the best, and what it would write."""
+    from imputer.preprocess.orient import Orient
     from imputer.weights.choice import choose, makes
     from imputer.weights.store import all_entries
 
@@ -62,7 +63,7 @@ def _models(path: Path, header: Header, source: Modality) -> list[dict[str, Any]
     targets = dict.fromkeys(target for entry in entries for target in entry.targets if target != source)
     stem, found = strip_suffixes(path), []
     for target in targets:
-        choice = choose(entries, source, target, spacing_mm=header.axial_spacing)
+        choice = choose(entries, source, target, spacing_mm=Orient().spacing(header.affine))
         found.append(
             {
                 "id": choice.entry.id,

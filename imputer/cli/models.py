@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imputer.cli import options
-from imputer.cli.output import Reporter, reports_errors, show_fields, show_json, show_table
+from imputer.cli.output import Reporter, refuse_damaged, reports_errors, show_fields, show_json, show_table
 from imputer.errors import ModelError, UsageError
-from imputer.modality import parse_modality
+from imputer.modality import Modality, parse_modality
 
 if TYPE_CHECKING:
     from imputer.weights.manifest import Entry, Score
@@ -89,7 +89,7 @@ def pull(
     from imputer.weights.find import matching
     from imputer.weights.hub import name_of, obtain
 
-    asked = [None if text is None else parse_modality(text) for text in (source, target)]
+    asked = _pair(source, target)
     report = Reporter(quiet=quiet, progress=not no_progress)
     with report.running():  # a repository without an index is fetched to see what it holds
         found = [matching(model, *asked, offline=offline, progress=report.step) for model in models]
@@ -113,19 +113,13 @@ def verify(models: Ids = None, as_json: options.AsJson = False) -> None:
     from imputer.weights import hub, store
     from imputer.weights.find import matching
 
-    if models:
-        chosen = [entry for model in models for entry in matching(model, offline=True)]
-    else:
-        chosen = [entry for entry in store.all_entries() if entry.embedded or store.file_of(entry)]
-        chosen += hub.kept()
+    chosen = (entry for model in models for entry in matching(model, offline=True)) if models else hub.here()
     faults = [(hub.name_of(entry), store.problem(entry)) for entry in chosen]
     if as_json:
         show_json([{"id": name, "sound": problem is None, "problem": problem} for name, problem in faults])
     else:
         show_table([[name, problem or "sound"] for name, problem in faults])
-    damaged = [name for name, problem in faults if problem is not None]
-    if damaged:
-        raise ModelError(f"Not usable: {', '.join(damaged)}.", remedy="Pull, import or install it again.")
+    refuse_damaged(faults)
 
 
 @app.command()
@@ -183,8 +177,7 @@ def export(
     from imputer.weights.archive import export as write_archive
     from imputer.weights.find import named
 
-    pair = [None if text is None else parse_modality(text) for text in (source, target)]
-    written = write_archive(named(model, *pair, offline=True), output, overwrite=overwrite)
+    written = write_archive(named(model, *_pair(source, target), offline=True), output, overwrite=overwrite)
     if as_json:
         show_json({"id": model, "path": str(written)})
     else:
@@ -223,10 +216,11 @@ def import_model(
     """
     from imputer.weights.archive import is_archive, take_in, take_package
 
-    if is_archive(file) or file.suffix == ".safetensors":
+    archived = is_archive(file)
+    if archived or file.suffix == ".safetensors":
         if source or target or output:
             raise UsageError(f"{file.name} says itself what it makes.", remedy="Leave --from, --to and --output out.")
-        if is_archive(file):
+        if archived:
             entry = take_in(file, overwrite=overwrite)
         else:
             entry = take_package(file, identifier=identifier, overwrite=overwrite)
@@ -297,29 +291,35 @@ def push(
         typer.echo(name)
 
 
+def _pair(source: str | None, target: str | None) -> list[Modality | None]:
+    """What --from and --to name; None for what was left out."""
+    return [None if text is None else parse_modality(text) for text in (source, target)]
+
+
 def _say_licence(entry: Entry, report: Reporter) -> None:
+    from imputer.weights.package import non_commercial_notice
+
     if entry.licence.non_commercial:
-        report.warning(f"Model {entry.id} is for non-commercial use only ({entry.licence.weights}).")
+        report.warning(non_commercial_notice(entry.id, entry.licence.weights))
 
 
 def _row(entry: Entry) -> list[str]:
     from imputer.weights.hub import name_of
+    from imputer.weights.store import file_of
 
     licence = entry.licence.weights + (" (non-commercial)" if entry.licence.non_commercial else "")
     pair = ["+".join(modalities) for modalities in (entry.sources, entry.targets)]
     repo = name_of(entry).partition("@")[0]  # a commit is too long for a column, and --json has it
-    return [repo, *pair, entry.method, _megabytes(entry.bytes), licence, _state(entry)]
+    return [repo, *pair, entry.method, _megabytes(entry.bytes), licence, _state(entry, file_of(entry))]
 
 
-def _state(entry: Entry) -> str:
+def _state(entry: Entry, file: Path | None) -> str:
     """Where a model is, in a word: whether it can be used at once, or what has to be done first."""
-    from imputer.weights.store import file_of
-
     if not entry.is_runnable:
         return "import-only"
     if entry.embedded:
         return "embedded"
-    return "here" if file_of(entry) else "to pull"
+    return "here" if file else "to pull"
 
 
 def _record(entry: Entry) -> dict[str, Any]:
@@ -344,7 +344,7 @@ def _record(entry: Entry) -> dict[str, Any]:
         "licences": asdict(entry.licence),
         "citation": entry.citation,
         "scores": [asdict(score) for score in entry.scores],
-        "state": _state(entry),
+        "state": _state(entry, file),
         "embedded": entry.embedded,
         "home": home,
         "bytes": entry.bytes,

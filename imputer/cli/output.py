@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from imputer.errors import DeviceError, ImputerError, OutputError
+from imputer.errors import DeviceError, ImputerError, ModelError, OutputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -73,6 +73,13 @@ def refuse_existing(paths: Iterable[Path], *, overwrite: bool) -> None:
     for path in paths:
         if path.exists() and not overwrite:
             raise OutputError(f"{path.name} exists already.", remedy="Use --overwrite to replace it.")
+
+
+def refuse_damaged(faults: Iterable[tuple[str, str | None]]) -> None:
+    """ModelError where one of the models, by name, has something wrong with its file."""
+    damaged = [name for name, problem in faults if problem is not None]
+    if damaged:
+        raise ModelError(f"Not usable: {', '.join(damaged)}.", remedy="Pull, import or install it again.")
 
 
 @contextmanager

@@ -56,13 +56,6 @@ class Header:
     format: str
     full_shape: tuple[int, ...]
 
-    @property
-    def axial_spacing(self) -> tuple[float, float, float]:
-        """Voxel sizes in mm, those within an axial slice first: the axis nearest to head-foot is the last."""
-        axes = sorted(range(3), key=lambda axis: self.axis_codes[axis] in "SI")
-        across, down, between = (self.spacing[axis] for axis in axes)
-        return across, down, between
-
 
 def summarise(
     name: str, full_shape: tuple[int, ...], affine: NDArray[np.float64], dtype: np.dtype[Any], format_: str

@@ -47,6 +47,12 @@ class Orient:
         # Column-major: the slices along k then lie in one piece each, as SimpleITK and the stack want them.
         return volume.with_grid(np.asfortranarray(array), volume.affine @ matrix), undo
 
+    def spacing(self, affine: NDArray[np.float64]) -> tuple[float, float, float]:
+        """Voxel sizes in mm along the named axes, of a grid (4, 4) whose voxels need not be there."""
+        sizes = spacing_of(affine)
+        i, j, k = (sizes[axis] for axis in self._order_and_flips(affine)[0])
+        return i, j, k
+
     def inverse(self, volume: Volume, undo: Undo) -> Volume:
         """Volume with the former axes and the former affine."""
         array = np.flip(volume.array, _flipped(undo["flips"])).transpose(

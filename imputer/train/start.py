@@ -11,6 +11,7 @@ from imputer.diffusion.schedule import Schedule
 from imputer.errors import DeviceError, ImputerError, UsageError
 from imputer.io.dispatch import peek
 from imputer.modality import parse_modality
+from imputer.preprocess.orient import Orient
 from imputer.train import loop
 from imputer.train.adversarial_trainer import SynDiffTrainer
 from imputer.train.config import TrainConfig, read_config, write_config
@@ -170,7 +171,7 @@ def _pair(config: TrainConfig, case: Case, name: str) -> Stack:
 def _voxel_sizes(cases: list[Case], name: str) -> dict[str, list[float]]:
     """Least and greatest pixel and distance of slices, in mm, of the sources that a direction learns from."""
     paths = (case.source if name == "forward" else case.target for case in cases)
-    spacings = [peek(path).axial_spacing for path in paths if path is not None]
+    spacings = [Orient().spacing(peek(path).affine) for path in paths if path is not None]
     pixels = [size for across, down, _ in spacings for size in (across, down)]
     slices = [between for _, _, between in spacings]
     return {

@@ -24,6 +24,7 @@ from imputer.plain_zip import NotPlainError, PlainZip
 from imputer.safetensors_header import check, shown
 from imputer.weights import store
 from imputer.weights.card import card
+from imputer.weights.fields import SUFFIX
 from imputer.weights.manifest import INDEX, Entry, HubFile, Imported, entries, parse, render
 from imputer.weights.package import entry_of
 
@@ -31,7 +32,6 @@ CARD = "CARD.md"
 LICENCE = "LICENCE.txt"
 TEXTS = (INDEX, CARD, LICENCE)
 
-_SUFFIX = ".safetensors"
 _LARGEST_TEXT = 1_000_000  # bytes of the index, the card and the licence each
 _LARGEST_LIST = 10_000  # bytes of the zip's list of its members, of which there are four
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold: the bytes shall not depend on the day
@@ -65,7 +65,7 @@ def export(entry: Entry, output: Path, *, overwrite: bool) -> Path:
     """
     source = store.verified(entry)
     check(source, entry.id)
-    member = f"{entry.sha256}{_SUFFIX}"
+    member = f"{entry.sha256}{SUFFIX}"
     portable = entry if isinstance(entry.home, HubFile) else replace(entry, home=Imported(Path(member)))
     texts = {INDEX: render([portable]), CARD: _card_text(entry), LICENCE: _licence_text(entry)}
     with replacing(output, overwrite=overwrite) as temporary:
@@ -96,7 +96,7 @@ def take_in(archive: Path, *, overwrite: bool) -> Entry:
         shipped = next((known for known in entries() if (known.id, known.sha256) == (found.id, found.sha256)), None)
         # Not a file of the Hub any more: without a network its name there could not be looked up.
         entry = shipped or replace(found, home=Imported(store.target_path(found.sha256)))
-        pieces = opened.pieces(f"{entry.sha256}{_SUFFIX}")
+        pieces = opened.pieces(f"{entry.sha256}{SUFFIX}")
         _adopt(entry, pieces, archive.name, shipped=shipped is not None, overwrite=overwrite)
     return entry
 
@@ -192,7 +192,7 @@ def _plain(path: Path, name: str) -> Iterator[PlainZip]:
 def _found(archive: PlainZip, name: str) -> Entry:
     """The entry of an archive, after all checks that need no reading of the weights; `name` is the file's in errors."""
     for member, size in archive.sizes.items():
-        if member not in TEXTS and not re.fullmatch(rf"[0-9a-f]{{64}}{re.escape(_SUFFIX)}", member):
+        if member not in TEXTS and not re.fullmatch(rf"[0-9a-f]{{64}}{re.escape(SUFFIX)}", member):
             _refuse(name, f"it holds {shown(member)}, which is no part of a model")
         if member in TEXTS and size > _LARGEST_TEXT:
             _refuse(name, f"its {member} has {size} bytes")
@@ -203,7 +203,7 @@ def _found(archive: PlainZip, name: str) -> Entry:
         _refuse(name, "it does not hold one model")
     texts = {each: archive.read(each) for each in TEXTS}  # all of them: a flipped bit shows
     entry = _entry(texts[INDEX], name)
-    if archive.sizes.get(f"{entry.sha256}{_SUFFIX}") != entry.bytes:
+    if archive.sizes.get(f"{entry.sha256}{SUFFIX}") != entry.bytes:
         _refuse(name, "its model is not the one that its index names")
     return entry
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from imputer.errors import ModelError
 from imputer.modality import Modality
+from imputer.safetensors_header import UNSEEN
 
 SUFFIX = ".safetensors"
 _REQUIRED: Any = object()
@@ -21,7 +22,6 @@ _TYPES = {
     list: "a list",
     dict: "a table",
 }
-_UNSEEN = ("Cc", "Cf", "Cs")  # Unicode categories: control characters, invisible formatting, halves of pairs
 
 
 class Fields:
@@ -60,7 +60,7 @@ class Fields:
         if kind is float and not math.isfinite(value):
             self.refuse(name, "is not a finite number")
         # It is shown on terminals: no escape sequences, no text that runs backwards.
-        if kind is str and any(unicodedata.category(sign) in _UNSEEN for sign in value if sign not in "\n\t"):
+        if kind is str and any(unicodedata.category(sign) in UNSEEN for sign in value if sign not in "\n\t"):
             self.refuse(name, "holds control characters")
         return value
 

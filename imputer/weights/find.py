@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +9,10 @@ from imputer.errors import ModelError
 from imputer.modality import Modality
 from imputer.weights import hub, store
 from imputer.weights.choice import choose, makes
+from imputer.weights.fields import SUFFIX
 from imputer.weights.manifest import Entry, HubFile, find
 
-PACKAGE_SUFFIX = ".safetensors"
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def find_model(
     spacing_mm: tuple[float, float, float] | None = None,
     anatomy: str | None = None,
     offline: bool = False,
-    progress: Progress | None = None,
+    progress: hub.Progress | None = None,
 ) -> Found:
     """Return the file of a model, fetched where it is not here yet.
 
@@ -77,7 +75,7 @@ def find_model(
         path = hub.obtain(choice.entry, offline=offline, progress=progress)
         return Found(path, choice.entry, choice.reasons, choice.cautions)
     text = str(model)
-    if not text.startswith(hub.SCHEME) and Path(text).suffix == PACKAGE_SUFFIX:
+    if not text.startswith(hub.SCHEME) and Path(text).suffix == SUFFIX:
         return Found(Path(text))
     entry = named(text, source, target, offline=offline, progress=progress)
     cautions: tuple[str, ...] = ()
@@ -92,7 +90,7 @@ def named(
     target: Modality | None = None,
     *,
     offline: bool = False,
-    progress: Progress | None = None,
+    progress: hub.Progress | None = None,
 ) -> Entry:
     """Return the entry of an id or of a name on the Hub; ModelError where there is none, or several fit."""
     fitting = matching(name, source, target, offline=offline, progress=progress)
@@ -108,7 +106,7 @@ def matching(
     target: Modality | None = None,
     *,
     offline: bool = False,
-    progress: Progress | None = None,
+    progress: hub.Progress | None = None,
 ) -> tuple[Entry, ...]:
     """Return the entry of an id, or those of a repository on the Hub that make the pair; None stands for any modality.
 
@@ -124,7 +122,7 @@ def matching(
             pairs = ", ".join(entry.pair for entry in entries) or "none"
             raise ModelError(f"{name} has no model from {source} to {target}.", remedy=f"It makes: {pairs}.")
         return fitting
-    if name.endswith((PACKAGE_SUFFIX, *CHECKPOINT_SUFFIXES)):
+    if name.endswith((SUFFIX, *CHECKPOINT_SUFFIXES)):
         file = Path(name).name
         raise ModelError(f"{file} is a file, not a name.", remedy="Bring it in with 'imputer models import'.")
     return (find(name, store.all_entries()),)

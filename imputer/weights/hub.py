@@ -22,7 +22,19 @@ from imputer.files import replacing
 from imputer.safetensors_header import check
 from imputer.weights import store, transfer
 from imputer.weights.hub_errors import Wanted
-from imputer.weights.manifest import INDEX, Entry, HubFile, Imported, ImportOnly, Licence, Scope, render
+from imputer.weights.manifest import (
+    INDEX,
+    LARGEST,
+    REVISION,
+    SHA256,
+    Entry,
+    HubFile,
+    Imported,
+    ImportOnly,
+    Licence,
+    Scope,
+    render,
+)
 from imputer.weights.manifest import parse as parse_manifest
 from imputer.weights.manifest import read as read_manifest
 from imputer.weights.manifest import write as write_manifest
@@ -38,9 +50,6 @@ Progress = Callable[[str, int, int], None]
 
 _PART_OF_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"hf://({_PART_OF_NAME}/{_PART_OF_NAME})(?:@([^\s@?#\\]{{1,200}}))?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_LARGEST_INDEX = 4_000_000  # bytes
 _LARGEST_INFO = 50_000_000  # bytes of what the Hub says of a repository; a list of all files is in it
 
 
@@ -87,7 +96,7 @@ def resolve(name: HubName, *, offline: bool, progress: Progress | None = None) -
     """
     if store.is_offline(offline):
         return _resolve_offline(name)
-    if name.revision is not None and _COMMIT.fullmatch(name.revision) and _index_path(name, name.revision).is_file():
+    if name.revision is not None and REVISION.fullmatch(name.revision) and _index_path(name, name.revision).is_file():
         return _at_hand(name, name.revision)
     info = _info(name)
     commit = info["sha"]
@@ -112,6 +121,12 @@ def kept() -> tuple[Entry, ...]:
             with suppress(ModelError):
                 found += [entry for entry in read_manifest(path) if store.file_of(entry)]
     return tuple(dict.fromkeys(found))
+
+
+def here() -> tuple[Entry, ...]:
+    """All models whose files are on this machine; those that come with imputer even where theirs are gone."""
+    own = (entry for entry in store.all_entries() if entry.embedded or store.file_of(entry))
+    return (*own, *kept())
 
 
 def name_of(entry: Entry) -> str:
@@ -242,14 +257,14 @@ def _info(name: HubName) -> dict[str, Any]:
     text = transfer.read(f"{transfer.endpoint()}/api/models/{name.repo}{at}?blobs=true", wanted, largest=_LARGEST_INFO)
     try:
         info = json.loads(text)
-        if not _COMMIT.fullmatch(info["sha"]) or not isinstance(info["siblings"], list):
+        if not REVISION.fullmatch(info["sha"]) or not isinstance(info["siblings"], list):
             raise ValueError("no commit, or no files")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(
             f"The answer about {wanted} is not one of the Hub.",
             remedy="Check HF_ENDPOINT, and whether a firewall or proxy stands between.",
         ) from error
-    if name.revision is not None and _COMMIT.fullmatch(name.revision) and info["sha"] != name.revision:
+    if name.revision is not None and REVISION.fullmatch(name.revision) and info["sha"] != name.revision:
         raise ModelError(f"The Hub gives another commit than the one asked for of {name.repo}.", remedy="Try again.")
     return dict(info)
 
@@ -260,7 +275,7 @@ def _read_index(name: HubName, commit: str, about: Mapping[str, Any]) -> tuple[E
     `about` is what the Hub says of the file; its name in git tells whether the bytes are those of the commit.
     """
     wanted = Wanted(name.repo, commit, INDEX)
-    text = transfer.read(transfer.file_url(wanted), wanted, largest=_LARGEST_INDEX)
+    text = transfer.read(transfer.file_url(wanted), wanted, largest=LARGEST)
     blob = about.get("blobId")
     if isinstance(blob, str) and blob != hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest():
         raise ModelError(f"The index {wanted} came damaged.", remedy="Try again.")
@@ -297,7 +312,7 @@ def _read_package(
         )
     about = files[packages[0]].get("lfs")
     sha256, size = (about.get("sha256"), about.get("size")) if isinstance(about, dict) else (None, None)
-    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256) or type(size) is not int or size <= 0:
+    if not isinstance(sha256, str) or not SHA256.fullmatch(sha256) or type(size) is not int or size <= 0:
         raise ModelError(f"The Hub does not tell the SHA-256 of {packages[0]} of {name}.", remedy=f"Add an {INDEX}.")
     home = HubFile(name.repo, commit, packages[0])
     scope, licence = Scope("", "", (0.0, 0.0), (0.0, 0.0)), Licence("", "", "", non_commercial=False)
@@ -308,11 +323,11 @@ def _read_package(
 
 
 def _resolve_offline(name: HubName) -> Resolved:
-    commit = name.revision if name.revision is not None and _COMMIT.fullmatch(name.revision) else None
+    commit = name.revision if name.revision is not None and REVISION.fullmatch(name.revision) else None
     if commit is None:
         with suppress(OSError, ValueError):
             commit = _ref_path(name).read_text(encoding="utf-8").strip()
-    if commit is None or not _COMMIT.fullmatch(commit) or not _index_path(name, commit).is_file():
+    if commit is None or not REVISION.fullmatch(commit) or not _index_path(name, commit).is_file():
         raise ModelError(f"{name} is not on this machine.", remedy=_offline_remedy(str(name)))
     return _at_hand(name, commit)
 

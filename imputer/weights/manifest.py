@@ -27,15 +27,15 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _NAME = "weights_manifest.toml"
 INDEX = "imputer.toml"  # a manifest in a repository of the Hub or in an archive, of the models beside it
 _FORMAT = 2
-_LARGEST = 4_000_000  # bytes; a manifest of a thousand models has less
+LARGEST = 4_000_000  # bytes; a manifest of a thousand models has less
 
 METHODS = ("syndiff", "disdiff", "aldm")
 METRICS = ("PSNR (dB)", "SSIM")
 SKULL_STRIPPED = ("yes", "no", "either")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
-_REVISION = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+REVISION = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 _URL = re.compile(r"https://[^\s\"<>]+")
 
 
@@ -180,8 +180,8 @@ def find(identifier: str, among: Sequence[Entry] | None = None) -> Entry:
 def read(path: Path) -> tuple[Entry, ...]:
     """Read a manifest file; ModelError names the file, the model and the field where something is wrong."""
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError(f"it has more than {_LARGEST // 10**6} MB")
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"it has more than {LARGEST // 10**6} MB")
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else error
@@ -231,7 +231,7 @@ def _entry(fields: Fields, name: str) -> Entry:
         home=home,
         licence=_licence(fields.table("licence")),
         bytes=fields.size("bytes") if has_file else 0,
-        sha256=fields.match("sha256", _SHA256, "a SHA-256 of 64 hexadecimal digits") if has_file else "",
+        sha256=fields.match("sha256", SHA256, "a SHA-256 of 64 hexadecimal digits") if has_file else "",
         scores=tuple(_score(score) for score in fields.tables("score", default=[])),
     )
     fields.finish()
@@ -257,7 +257,7 @@ def _home(fields: Fields) -> Home:
         home = Embedded(fields.file("file"))
     elif kind == "hub":
         repo = fields.match("repo", _REPO, "a repository as owner/name")
-        revision = fields.match("revision", _REVISION, "a commit of 40 hexadecimal digits")
+        revision = fields.match("revision", REVISION, "a commit of 40 hexadecimal digits")
         home = HubFile(repo, revision, fields.file("file"))
     elif kind == "import-only":
         home = ImportOnly(fields.text("instructions"), fields.match("url", _URL, "an https address"))

@@ -61,6 +61,11 @@ def forbids_commerce(licence: str) -> bool:
     return _NON_COMMERCIAL.search(licence) is not None
 
 
+def non_commercial_notice(identifier: str, licence: str) -> str:
+    """What is said of a model with such a licence whenever it is fetched or used."""
+    return f"Model {identifier} is for non-commercial use only ({licence})."
+
+
 def _table(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from imputer.errors import ModelError, OutputError, UsageError
 from imputer.weights.card import card
+from imputer.weights.fields import SUFFIX
+from imputer.weights.hub import CARD
 from imputer.weights.manifest import INDEX, METRICS, Entry, Imported, Score, write
 from imputer.weights.package import NOT_STATED, entry_of, forbids_commerce
 
-CARD = "README.md"
 _MODELS, _LOG, _SETTINGS = "models", "log.jsonl", "config.toml"
-_SUFFIX = ".safetensors"
 _UNSTATED = (NOT_STATED, "unspecified")  # the second is what training writes where nobody said it
 _KEYS = dict(zip(("psnr", "ssim"), METRICS[:2], strict=True))
 
@@ -35,7 +35,7 @@ def models_of(run: Path, *, licence: str | None = None) -> tuple[Entry, ...]:
     if run.is_file():
         return (_licensed(entry_of(run, Imported(run)), licence),)
     folder = run / _MODELS if (run / _MODELS).is_dir() else run
-    packages = sorted(folder.glob(f"*{_SUFFIX}"))
+    packages = sorted(folder.glob(f"*{SUFFIX}"))
     if not packages:
         raise ModelError(f"{run.name} holds no model package.", remedy="Give a run of 'imputer train' that has ended.")
     scores = _last_scores(run / _LOG)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from imputer.errors import ModelError, OutputError
 from imputer.files import sha256_of
+from imputer.weights.fields import SUFFIX
 from imputer.weights.manifest import Embedded, Entry, HubFile, Imported, ImportOnly, entries, find, read, write
 
 _ROOT = Path(__file__).resolve().parents[2]  # the folder that holds the package
-_SUFFIX = ".safetensors"
 _MODELS = "models"
 _REGISTRY = "registry"
 _NO = ("", "0", "false", "no", "off")
@@ -106,7 +106,7 @@ def verified(entry: Entry) -> Path:
 
 def target_path(sha256: str) -> Path:
     """Where the cache keeps the file with that hash, whether or not it is there."""
-    return home() / _MODELS / f"{sha256}{_SUFFIX}"
+    return home() / _MODELS / f"{sha256}{SUFFIX}"
 
 
 @contextmanager
@@ -328,7 +328,7 @@ def _files_of(entry: Entry) -> Iterator[Path]:
     if isinstance(entry.home, Embedded):
         candidates = [_ROOT / entry.home.file]
     else:
-        hashed = f"{entry.sha256}{_SUFFIX}"
+        hashed = f"{entry.sha256}{SUFFIX}"
         plain = Path(entry.home.file if isinstance(entry.home, HubFile) else entry.home.path).name
         cache, *shares = search_folders()
         candidates = [cache / hashed]

@@ -39,6 +39,13 @@ def test_a_marked_voxel_stays_at_its_place(random_volumes: SearchStrategy[Volume
     np.testing.assert_allclose(nib.affines.apply_affine(result.affine, found[0]), place_of(volume, index), atol=1e-9)
 
 
+@settings(deadline=None)
+@given(data=st.data())
+def test_the_sizes_are_those_of_the_ordered_volume(random_volumes: SearchStrategy[Volume], data: DataObject) -> None:
+    volume = data.draw(random_volumes)
+    np.testing.assert_allclose(Orient().spacing(volume.affine), Orient().forward(volume)[0].spacing, rtol=1e-12)
+
+
 def place_of(volume: Volume, index: tuple[int, ...]) -> np.ndarray:
     return np.asarray(volume.affine[:3, :3] @ index + volume.affine[:3, 3])
 

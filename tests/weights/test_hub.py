@@ -19,14 +19,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+import tiny_entry
 from hub_server import Blob, ForwardProxy, HubServer, clean_client, flipped
 from safetensors.numpy import save
 
 from imputer.errors import ModelError, UsageError
-from imputer.modality import Modality
 from imputer.weights import hub, hub_errors, store, transfer
 from imputer.weights.hub import HubName, obtain, parse, push, resolve
-from imputer.weights.manifest import Entry, HubFile, Imported, ImportOnly, Licence, Scope, render, write
+from imputer.weights.manifest import Entry, HubFile, Imported, ImportOnly, render, write
 
 ROOT = Path(__file__).resolve().parents[2]
 REPO = "lab/t1-to-t2"
@@ -47,21 +47,7 @@ SIZE = len(CONTENT)
 
 
 def make_entry(commit: str = "0" * 40, content: bytes = CONTENT, file: str = FILE, name: str = "tiny") -> Entry:
-    return Entry(
-        id=name,
-        method="syndiff",
-        sources=(Modality.T1,),
-        targets=(Modality.T2,),
-        title="T1 to T2",
-        version="1",
-        trained_on="phantoms",
-        citation="nobody",
-        scope=Scope("brain", "either", (0.5, 1.2), (1.0, 6.0)),
-        home=HubFile(REPO, commit, file),
-        licence=Licence("Apache-2.0", "CC0-1.0", "CC0-1.0", non_commercial=False),
-        bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-    )
+    return tiny_entry.make_entry(content, name, home=HubFile(REPO, commit, file))
 
 
 def index_of(*entries: Entry) -> bytes:
