@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 
 from imputer.errors import UsageError
@@ -74,7 +75,7 @@ def _modalities(words: list[str]) -> set[Modality]:
     """All modalities that the words of a name tell, pairs such as "t1 post" and "t2 flair" taken together."""
     found: set[Modality] = set()
     skip = False
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         modality = None if skip else _BY_NAME.get(_DIMENSIONS.sub("", word))
         skip = False
         if modality is Modality.T1 and following in _CONTRAST_WORDS:

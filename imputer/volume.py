@@ -30,11 +30,11 @@ class Origin:
     Attributes
     ----------
     path : Path
-        The file.
+        The file, or the folder or zip of a DICOM series.
     format : str
-        "nifti1", "nifti2", "mha", "mhd", "nrrd", "nhdr", "mgz" or "mgh".
+        "nifti1", "nifti2", "mha", "mhd", "nrrd", "nhdr", "mgz", "mgh" or "dicom".
     header : Any
-        Copy of the nibabel header of a NIfTI file, else None.
+        Copy of the nibabel header of a NIfTI file, the `DicomSeries` of a DICOM series, else None.
     full_shape : tuple of int
         Shape as stored, trailing axes of one element included.
     notes : tuple of str

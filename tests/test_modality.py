@@ -64,3 +64,8 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 )
 def test_what_a_file_name_tells(name: str, modality: Modality | None) -> None:
     assert guess_modality(Path("t2") / name) is modality
+
+
+@pytest.mark.parametrize("name", ["患者.nii.gz", "sub-01.nii.gz", ".nii.gz", "_.nii"])
+def test_a_name_without_a_word_tells_nothing(name: str) -> None:
+    assert guess_modality(Path(name)) is None
