@@ -27,6 +27,9 @@ SUFFIXES = (
     ".mgh",
     ".pth",
     ".png",
+    ".dcm",
+    ".ima",
+    ".zip",
 )
 
 

@@ -37,7 +37,8 @@ STOREYS = {
     "": 8,  # imputer/__init__.py
     "__main__": 8,
 }
-PARTS = {"anatomy": "phantom", "mr_signal": "phantom", "results": "synth", "case": "synth", "told": "synth"}  # files at the top that are one thing
+# Files at the top that are one thing.
+PARTS = {"anatomy": "phantom", "mr_signal": "phantom", "results": "synth", "case": "synth", "told": "synth"}
 GROUND = ("errors", "modality", "files", "seeds", "safetensors_header", "plain_zip")
 WITHOUT_TORCH = (*GROUND, "volume", "io", "preprocess", "phantom", "weights", "report", "cli")
 LONGEST_FILE = 400

@@ -275,7 +275,7 @@ def test_a_full_disk_leaves_nothing(
 
     if existing:
         (tmp_path / "out.nii.gz").write_text("mine")
-    monkeypatch.setattr(f"imputer.synth.{failing}", full)
+    monkeypatch.setattr(f"imputer.results.{failing}", full)
     options = {"samples": 2, "preview": True, "overwrite": existing}
     refused(OutputError, "No space", tmp_path, t1, tiny_model, output=tmp_path / "out.nii.gz", **options)
 

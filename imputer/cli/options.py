@@ -103,7 +103,7 @@ SourceModality = Annotated[
         "--from",
         metavar="MOD",
         autocompletion=complete_modality,
-        help="Modality of the input, where its name does not tell (t1, t1ce, t2, flair, pd, ct).",
+        help="Modality of the input, where its name or header does not tell (t1, t1ce, t2, flair, pd, ct).",
     ),
 ]
 TargetModality = Annotated[
@@ -125,6 +125,12 @@ Model = Annotated[
         help="Model id (imputer models list), hf://owner/repo or a file; the best fitting one without.",
     ),
 ]
+Series = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT", rich_help_panel="DICOM", help="Series to take: its number, UID or description (see inspect)."
+    ),
+]
 ModelId = Annotated[
     str, typer.Argument(metavar="ID", autocompletion=complete_model, help="Id of a model, or hf://owner/repo.")
 ]
@@ -134,6 +140,6 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="File to write, or a folder for several targets. Beside the input without, never over it.",
+        help="File to write, or a folder for several targets or DICOM. Beside the input without, never over it.",
     ),
 ]

@@ -21,12 +21,13 @@ app = typer.Typer()
 
 Jobs = list[tuple[Modality, Path]]  # each target with the file that it is written to
 
+_NIFTI = (".nii", ".nii.gz")
 _FAST_STEPS = 1  # one evaluation of the generator: its first estimate of the clean image
 
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="INPUT", help="Volume to start from (.nii, .nii.gz, .mha, .nrrd, .mgz)."),
+    typer.Argument(metavar="INPUT", help="Volume (.nii, .nii.gz, .mha, .nrrd, .mgz), or a DICOM folder, zip or file."),
 ]
 NamedInputs = Annotated[
     list[str] | None,
@@ -35,8 +36,36 @@ NamedInputs = Annotated[
 Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps; the model's own without.")]
 Fast = Annotated[bool, typer.Option("--fast", "-f", help="One sampling step: quicker, with less detail.")]
 Samples = Annotated[int, typer.Option(min=1, help="Draw several; writes their mean and standard deviation.")]
+_DICOM = "DICOM"
+
 OutputTypes = Annotated[
-    list[str] | None, typer.Option("--output-type", "-ot", metavar="nifti", help="Kind of file to write.")
+    list[str] | None,
+    typer.Option(
+        "--output-type", "-ot", metavar="nifti|dicom", help="Kind of file to write; as the input without. Repeatable."
+    ),
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", rich_help_panel=_DICOM, help="Which of several volumes in a series, e.g. EchoTime=5.19."
+    ),
+]
+ReferenceDicom = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        rich_help_panel=_DICOM,
+        help="Series that a NIfTI input was converted from: writes DICOM with its patient, study and geometry.",
+    ),
+]
+SeriesNumber = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=2**31 - 1,
+        rich_help_panel=_DICOM,
+        help="Number of the new series; without, 100 times that of the source and 91 to 96, by the contrast.",
+    ),
 ]
 Preview = Annotated[bool, typer.Option("--preview", help="Also draw source and result as a PNG.")]
 Anatomy = Annotated[
@@ -63,6 +92,10 @@ def synth(
     seed: options.Seed = 0,
     samples: Samples = 1,
     output_type: OutputTypes = None,
+    series: options.Series = None,
+    select: Select = None,
+    reference_dicom: ReferenceDicom = None,
+    series_number: SeriesNumber = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     preview: Preview = False,
@@ -76,14 +109,15 @@ def synth(
 ) -> None:
     """Make a contrast that is missing from one that is there.
 
-    Writes t1_synth-t2.nii.gz beside t1.nii.gz, on the grid of the input, with a .json of how it was made. The paths of
-    the volumes go to stdout, one a line; everything else to stderr. The result is synthetic: not for diagnosis.
+    Writes t1_synth-t2.nii.gz beside t1.nii.gz, on the grid of the input, with a .json of how it was made; from a DICOM
+    series, a new series in a folder beside it. The paths of the volumes go to stdout, one a line; everything else to
+    stderr. The result is synthetic: not for diagnosis.
 
     Example: imputer synth t1.nii.gz --to t2
     """
     source, origin = _one_input(inputs or [], named or [], from_)
-    jobs = _jobs(source, _targets(to), output)
-    _refuse_unsupported(output_type or [])
+    kinds = _kinds(source, output_type or [], output, reference_dicom)
+    jobs = _jobs(source, _targets(to), output, kinds)
     if fast and steps is not None:
         raise UsageError("--fast and --steps say the same thing.", remedy="Give one of them.")
     settings: dict[str, Any] = {
@@ -95,6 +129,11 @@ def synth(
         "precision": options.checked_precision(precision),
         "seed": seed,
         "samples": samples,
+        "output_types": kinds,
+        "series": series,
+        "select": select or [],
+        "reference_dicom": reference_dicom,
+        "series_number": series_number,
         "overwrite": overwrite,
         "preview": preview,
         "force": force,
@@ -108,7 +147,7 @@ def synth(
 def _run(source: Path, jobs: Jobs, settings: dict[str, Any], report: Reporter, *, dry_run: bool) -> None:
     """Make the targets one after the other; of several, all are tried dry before the first one is made."""
     several = len(jobs) > 1
-    with output_folder(jobs[0][1].parent) if several else nullcontext():
+    with output_folder(jobs[0][1].parent) if several or "dicom" in settings["output_types"] else nullcontext():
         for target, path in jobs if several else ():
             with report.running():
                 _make(source, target, path, settings, dry_run=True, progress=report.step)
@@ -116,7 +155,7 @@ def _run(source: Path, jobs: Jobs, settings: dict[str, Any], report: Reporter, *
             report.note(f"{source.name} -> {target.value}", level=1)
             with report.running():
                 outcome = _make(source, target, path, settings, dry_run=dry_run, progress=report.step)
-            _say(outcome, path, report, dry_run=dry_run)
+            _say(outcome, report, dry_run=dry_run)
 
 
 def _make(source: Path, target: Modality, path: Path, settings: dict[str, Any], **more: Any) -> Outcome:
@@ -125,15 +164,16 @@ def _make(source: Path, target: Modality, path: Path, settings: dict[str, Any], 
     return synthesise(source, to=target, output=path, **settings, **more)
 
 
-def _say(outcome: Outcome, path: Path, report: Reporter, *, dry_run: bool) -> None:
+def _say(outcome: Outcome, report: Reporter, *, dry_run: bool) -> None:
     for warning in outcome.warnings:
         report.warning(warning)
     why = f" ({'; '.join(outcome.reasons)})" if outcome.reasons else ""
     report.note(f"Model: {outcome.record['model']['id']}{why}")
     for planned in outcome.planned if dry_run else ():
         report.note(f"Would write {planned}")
-    report.event("done", output=str(path), dry_run=dry_run)
-    typer.echo(str(path))
+    for image in outcome.images:
+        report.event("done", output=str(image), dry_run=dry_run)
+        typer.echo(str(image))
 
 
 def _one_input(inputs: list[str], named: list[str], from_: str | None) -> tuple[Path, Modality | None]:
@@ -164,19 +204,23 @@ def _targets(to: list[str]) -> list[Modality]:
     return list(dict.fromkeys(parse_modality(text) for text in to))
 
 
-def _jobs(source: Path, targets: list[Modality], output: Path | None) -> Jobs:
-    if len(targets) == 1 and output is not None and not output.is_dir():
+def _kinds(source: Path, asked: list[str], output: Path | None, reference: Path | None) -> tuple[str, ...]:
+    from imputer.io.dispatch import is_dicom
+    from imputer.results import kinds_of
+
+    return kinds_of(asked, output, is_dicom(source), reference is not None)
+
+
+def _jobs(source: Path, targets: list[Modality], output: Path | None, kinds: tuple[str, ...]) -> Jobs:
+    """Each target with what it is written to: a NIfTI file, or where DICOM alone is written the series' folder."""
+    if len(targets) == 1 and output is not None and not output.is_dir() and "dicom" not in kinds:
+        return [(targets[0], output)]
+    if len(targets) == 1 and output is not None and output.name.lower().endswith(_NIFTI):
         return [(targets[0], output)]
     if output is not None and output.is_file():
-        raise UsageError(f"{output.name} is a file.", remedy="Several targets need a folder after --output.")
+        raise UsageError(f"{output.name} is a file.", remedy="Several targets and DICOM need a folder after --output.")
+    source = source.resolve() if source.name in ("", "..") else source
     folder = source.parent if output is None else output
-    stem = strip_suffixes(source)
-    return [(target, folder / f"{stem}_synth-{target.value}.nii.gz") for target in targets]
-
-
-def _refuse_unsupported(kinds: list[str]) -> None:
-    for kind in kinds:
-        if kind == "dicom":
-            raise UsageError("DICOM output is not in this version.", remedy="Leave --output-type out to get NIfTI.")
-        if kind != "nifti":
-            raise UsageError(f"There is no output type {kind!r}.", remedy="This version writes nifti.")
+    stem = source.name if source.is_dir() else strip_suffixes(source)
+    ending = ".nii.gz" if "nifti" in kinds else ""
+    return [(target, folder / f"{stem}_synth-{target.value}{ending}") for target in targets]

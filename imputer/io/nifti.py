@@ -141,7 +141,7 @@ def _scaling(path: Path, nifti: Any) -> tuple[float, float]:
 
 def _header_like(like: Volume) -> Any:
     """Header with the geometry of a volume: that of its file where it was NIfTI, else one made from its affine."""
-    if like.origin is not None and like.origin.header is not None:
+    if like.origin is not None and like.origin.format in HEADER_BYTES.values():
         header = like.origin.header.copy()
         for name in CLEARED:
             if name in header:  # NIfTI-2 has not all of them

@@ -49,9 +49,20 @@ class RunRecord:
     seconds: float
 
 
+def source_record(path: Path, sha256: str | None = None) -> dict[str, Any]:
+    """What is said of an input: its name without folders and its SHA-256, taken here unless given.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    """
+    return {"file": path.name, "sha256": sha256_of(path) if sha256 is None else sha256}
+
+
 def sidecar(
     *,
-    source: Path | None,
+    source: Mapping[str, Any] | None,
     from_: Modality,
     to: Modality,
     model: ModelRecord,
@@ -67,22 +78,17 @@ def sidecar(
 
     Parameters
     ----------
-    source : the input file, hashed here; None for a volume that only existed in memory.
+    source : see `source_record`; None for a volume that only existed in memory.
     intensity_scale : how the grey values of the result came about.
     scope_warnings : what about the input is outside the model's scope; empty where nothing is.
     recipe, undo : the preprocessing steps as data, and what they noted to be undone by.
     versions : of the software, see `software_versions`.
     notes : what was changed on reading, e.g. "12 NaN voxels set to 0".
-
-    Raises
-    ------
-    OSError
-        Where the source cannot be read.
     """
     return {
         "synthetic": True,
         "notice": NOTICE,
-        "source": None if source is None else {"file": source.name, "sha256": sha256_of(source)},
+        "source": None if source is None else dict(source),
         "from": from_.value,
         "to": to.value,
         "model": {

@@ -142,7 +142,7 @@ def test_offline_works(run: Run, t1: Path) -> None:
         (["--to", "t2", "-d", "cuda:x"], ["cuda:x"]),
         (["--to", "t2", "--batch-size", "0"], ["batch size"]),
         (["--to", "t2", "--precision", "fp8"], ["fp8", "bf16"]),
-        (["--to", "t2", "-ot", "dicom"], ["DICOM", "not in this version"]),
+        (["--to", "t2", "-ot", "dicom"], ["DICOM", "--reference-dicom"]),
         (["--to", "t2", "-ot", "png"], ["png"]),
         (["--to", "t2", "--fast", "--steps", "2"], ["--fast"]),
         (["--to", "t2", "second.nii.gz"], ["one input"]),
@@ -315,7 +315,7 @@ def test_an_interrupt_is_130_and_leaves_nothing(run: Run, t1: Path, monkeypatch:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("imputer.synth.save", interrupted)
+    monkeypatch.setattr("imputer.results.save", interrupted)
     result = run("synth", t1, "--to", "t2", "--fast")
     assert (result.exit_code, result.stdout) == (130, "")
     assert names(t1.parent) == ["t1.nii.gz"]

@@ -10,7 +10,7 @@ import pytest
 
 from imputer.errors import OutputError
 from imputer.modality import Modality
-from imputer.report.provenance import ModelRecord, RunRecord, sidecar, software_versions, write_json
+from imputer.report.provenance import ModelRecord, RunRecord, sidecar, software_versions, source_record, write_json
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def source(tmp_path):
 
 def record(source, **changes):
     arguments = {
-        "source": source,
+        "source": None if source is None else source_record(source),
         "from_": Modality.T1,
         "to": Modality.T2,
         "model": ModelRecord("t1-t2", "1", "ab" * 32, "CC-BY-NC-4.0", "Somebody 2024", "hf://a/b@c", True),

@@ -97,7 +97,7 @@ def test_a_missing_slice_is_found_between_its_neighbours(count: int, data: st.Da
     assert f"(at {30 + (gap - 1) * spacing:.2f} and {30 + (gap + 1) * spacing:.2f} mm" in message
 
 
-@given(st.lists(st.tuples(*[st.floats(-0.004, 0.004)] * 3), min_size=12, max_size=12))
+@given(st.lists(st.tuples(*[st.floats(-0.0025, 0.0025)] * 3), min_size=12, max_size=12))
 def test_rounded_positions_are_no_word_worth(jitter: list[tuple[float, float, float]]) -> None:
     assert arrange(stack(np.arange(12) * 1.2, offset=np.array(jitter))).notes == ()
 

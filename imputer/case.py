@@ -1,0 +1,308 @@
+"""One case in four stages, so that many cases can overlap: read and check, prepare, draw on the device, undo and write.
+
+Files are touched by the first and the last stage only, the network by the third.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imputer.errors import InputError, UsageError
+from imputer.io.dispatch import in_order_of, is_dicom, load
+from imputer.methods.base import Method, RunOptions, choose_precision
+from imputer.modality import Modality
+from imputer.preprocess.orient import Orient
+from imputer.report.provenance import RunRecord
+from imputer.results import Images, Plan, check_outputs, kinds_of, plan_of, write_results
+from imputer.told import notes_of, record_of, synthesis_of
+from imputer.volume import Volume
+from imputer.weights.find import Found
+from imputer.weights.hub import Progress
+from imputer.weights.package import non_commercial_notice
+
+HEAD_MM = (100.0, 500.0)  # in-plane extent that can be a head; beyond it the affine or the body part is another
+HEAD_PARTS = ("HEAD", "BRAIN", "SKULL", "HEADNECK", "FACE", "EYE", "ORBIT", "PITUITARY", "IAC")  # terms of DICOM
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for every case of a run; `imputer.synth.synthesise` explains each."""
+
+    to: Modality
+    from_: Modality | None = None
+    steps: int | None = None
+    batch_size: int | str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    samples: int = 1
+    output_types: tuple[str, ...] = ()
+    series: str | None = None
+    select: tuple[str, ...] = ()
+    reference_dicom: Path | None = None
+    series_number: int | None = None
+    overwrite: bool = False
+    preview: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a case.
+
+    Parameters
+    ----------
+    volume : the synthetic volume on the source's grid; of a dry run the source itself.
+    path, sidecar, preview, std : the files written; None where none was.
+    series : folder of the DICOM series written; None where none was.
+    record : the sidecar's content.
+    warnings : what the user should know.
+    reasons : why the model was chosen; empty where it was named.
+    planned : the files that were, or would be, written.
+    images : those of them that are the synthetic volume: NIfTI file, folder of a DICOM series.
+    """
+
+    volume: Volume
+    path: Path | None = None
+    sidecar: Path | None = None
+    preview: Path | None = None
+    std: Path | None = None
+    series: Path | None = None
+    record: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    reasons: tuple[str, ...] = ()
+    planned: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A case after the first stage.
+
+    Parameters
+    ----------
+    volume : the source, its modality told.
+    like : the DICOM series that DICOM output takes its headers from; None where NIfTI alone is written.
+    plan : the files to write, checked.
+    started : time.monotonic() when the case began.
+    """
+
+    volume: Volume
+    like: Volume | None
+    plan: Plan
+    started: float
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case after the second stage: `stack` (S, 1, H, W) float32 in [-1, 1], with what undoes its preprocessing."""
+
+    case: Loaded
+    method: Method
+    stack: NDArray[np.float32]
+    undo: list[dict[str, Any]]
+    options: RunOptions
+    run: RunRecord
+    outcome: Outcome
+
+
+def read_case(source: Path | Volume, output: Path | None, settings: Settings) -> Loaded:
+    """Read the source, after checking that its outputs can be written.
+
+    Raises
+    ------
+    ImputerError
+        UsageError, InputError or OutputError.
+    """
+    started = time.monotonic()
+    has_reference = settings.reference_dicom is not None
+    kinds = kinds_of(settings.output_types, output, _is_dicom(source), has_reference)
+    plan = plan_of(output, kinds, samples=settings.samples, preview=settings.preview)
+    check_outputs(plan, None if isinstance(source, Volume) else source, overwrite=settings.overwrite)
+    volume = _loaded(source, settings)
+    return Loaded(volume, _like(volume, settings) if "dicom" in kinds else None, plan, started)
+
+
+def prepare_case(case: Loaded, method: Method, found: Found | None, settings: Settings) -> Prepared:
+    """Bring a case into the form that its method takes; `found` tells why the method was chosen.
+
+    Raises
+    ------
+    ImputerError
+        InputError where it is outside the method's scope, UsageError or DeviceError for settings that make no sense.
+    """
+    volume = case.volume
+    scope = [*_scope_warnings(volume, method, force=settings.force), *(found.cautions if found else ())]
+    number_format = choose_precision(settings.precision, method.device)
+    options = RunOptions(_case(volume), settings.seed, settings.steps, _batch_size(settings.batch_size), number_format)
+    stack, undo = method.recipe.forward(volume)
+    steps = settings.steps or method.steps
+    run = RunRecord(steps, settings.samples, settings.seed, number_format, str(method.device), 0.0)
+    outcome = Outcome(
+        volume,
+        record=record_of(volume, settings.to, method, run, scope, undo),
+        warnings=[*_licence_warnings(method), *scope, *notes_of(volume)],
+        reasons=found.reasons if found else (),
+        planned=case.plan.paths(),
+        images=case.plan.images(),
+    )
+    return Prepared(case, method, stack, undo, options, run, outcome)
+
+
+def draw_case(prepared: Prepared, progress: Progress | None = None) -> list[NDArray[np.float32]]:
+    """Run the method, once for each sample; each result is like the stack. Raises DeviceError."""
+    return _draws(prepared.method, prepared.stack, prepared.options, prepared.run.samples, progress)
+
+
+def finish_case(prepared: Prepared, drawn: list[NDArray[np.float32]], settings: Settings) -> Outcome:
+    """Bring results back onto the grid of the source and write the files.
+
+    Raises
+    ------
+    OutputError
+        Where they cannot be written; nothing half-written remains.
+    """
+    case, method, outcome = prepared.case, prepared.method, prepared.outcome
+    volume, like = case.volume, case.like
+    undone = [method.recipe.inverse(each, prepared.undo, volume, scale=method.output_scale) for each in drawn]
+    result, std = _combine(volume, settings.to, undone)
+    outcome.record["seconds"] = round(time.monotonic() - case.started, 3)
+    images = Images(volume, result, std, in_order_of(result, like) if like is not None else None)
+    more = write_results(
+        images,
+        case.plan,
+        outcome.record,
+        synthesis_of(volume, settings.to, method, prepared.run) if like is not None else None,
+        series_number=settings.series_number,
+        overwrite=settings.overwrite,
+    )
+    files: dict[str, Any] = {name: getattr(case.plan, name) for name in ("sidecar", "preview", "std", "series")}
+    return replace(outcome, volume=result, path=case.plan.volume, warnings=[*outcome.warnings, *more], **files)
+
+
+def _is_dicom(source: Path | Volume) -> bool:
+    if isinstance(source, Volume):
+        return source.origin is not None and source.origin.format == "dicom"
+    return is_dicom(source)
+
+
+def _loaded(source: Path | Volume, settings: Settings) -> Volume:
+    """Load the source with its modality; of a folder of DICOM series the one that fits."""
+    said = settings.from_
+
+    def fits(modality: Modality | None) -> bool:
+        return modality == said if said is not None else modality is not None and modality != settings.to
+
+    if isinstance(source, Volume):
+        volume = source
+    else:
+        of_source = settings.reference_dicom is None  # else --series and --select speak of the reference
+        series, select = (settings.series, settings.select) if of_source else (None, ())
+        volume = load(source, series=series, select=select, fits=fits)
+    return replace(volume, modality=_source_modality(volume, said, settings.to))
+
+
+def _like(volume: Volume, settings: Settings) -> Volume:
+    """Return the DICOM series, as a volume, that DICOM output takes its headers from; checked before any work."""
+    if settings.reference_dicom is None:
+        return volume
+    if _is_dicom(volume):
+        raise UsageError("The input is a DICOM series itself.", remedy="Leave --reference-dicom out.")
+    if not is_dicom(settings.reference_dicom):
+        raise InputError("The reference is no DICOM series.", remedy="Give a folder, a zip or a multi-frame file.")
+    like = load(
+        settings.reference_dicom,
+        series=settings.series,
+        select=settings.select,
+        fits=lambda modality: modality == volume.modality,
+    )
+    in_order_of(volume, like)  # raises where the grids differ
+    return like
+
+
+def _source_modality(volume: Volume, said: Modality | None, target: Modality) -> Modality:
+    source = said if said is not None else volume.modality
+    if source is None:
+        name = volume.origin.path.name if volume.origin else "the volume"
+        by = "sequence parameters" if _is_dicom(volume) else "name"
+        raise InputError(f"The modality of {name} cannot be told from its {by}.", remedy="Say it, e.g. --from t1.")
+    if source == target:
+        raise UsageError(f"Source and target are both {target}.", remedy="Ask for another modality with --to.")
+    return source
+
+
+def _batch_size(batch_size: int | str) -> int | None:
+    """Return the number of slices at once, None for "auto"."""
+    if batch_size == "auto":
+        return None
+    try:
+        number = int(batch_size)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"The batch size is {batch_size}.", remedy="Give a number above 0, or auto.")
+    return number
+
+
+def _scope_warnings(volume: Volume, method: Method, *, force: bool) -> list[str]:
+    """Tell what about the input is outside the model's scope; InputError where that is hopeless and not forced."""
+    if method.identity.scope.get("body_part") != "head":
+        return []
+    warnings = []
+    extents = sorted(size * step for size, step in zip(volume.shape, volume.spacing, strict=True))
+    low, high = HEAD_MM
+    if not (low <= extents[1] and extents[2] <= high):
+        said = " x ".join(f"{extent:.0f}" for extent in extents)
+        warnings.append(f"The volume measures {said} mm, which no head does; the model was trained on heads.")
+    body_part = volume.origin.header.body_part if volume.origin is not None and _is_dicom(volume) else ""
+    if body_part and body_part not in HEAD_PARTS:
+        warnings.append(f"The series shows the body part {body_part}; the model was trained on heads.")
+    if warnings and not force:
+        raise InputError(" ".join(warnings), remedy="Check the input, or add --force.")
+    return warnings
+
+
+def _licence_warnings(method: Method) -> list[str]:
+    identity = method.identity
+    return [non_commercial_notice(identity.id, identity.licence)] if identity.non_commercial else []
+
+
+def _case(volume: Volume) -> str:
+    """Identify a case by its voxels in a common order, so that a renamed or converted file gives the same result."""
+    array = Orient().forward(volume)[0].array
+    digest = hashlib.sha256(repr(array.shape).encode())
+    digest.update(np.asfortranarray(array).T.data)
+    return digest.hexdigest()
+
+
+def _draws(
+    method: Method, stack: NDArray[np.float32], options: RunOptions, samples: int, progress: Progress | None
+) -> list[NDArray[np.float32]]:
+    """Run the method once for each sample; the first sample of several is the single one of the same seed."""
+    done, total = 0, samples * len(stack)
+
+    def count(slices: int) -> None:
+        nonlocal done
+        done += slices
+        if progress is not None:
+            progress("synthesis", done, total)
+
+    cases = [options.case, *(f"{options.case}/{number}" for number in range(1, samples))]
+    return [method.run(stack, replace(options, case=case), count) for case in cases]
+
+
+def _combine(source: Volume, target: Modality, drawn: list[Volume]) -> tuple[Volume, Volume | None]:
+    """Return the mean of the samples, in whole numbers as scanners write them, and their standard deviation."""
+    if len(drawn) == 1:
+        mean, std = drawn[0].array, None
+    else:
+        arrays = np.stack([each.array for each in drawn])
+        mean = arrays.mean(axis=0)
+        std = source.with_array(arrays.std(axis=0, ddof=1), modality=target)
+    return source.with_array(np.rint(mean), modality=target), std

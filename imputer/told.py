@@ -1,0 +1,85 @@
+"""What a case's outputs say of how they were made: its sidecar record, and what a DICOM series tells of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from imputer import __version__
+from imputer.methods.base import Method
+from imputer.modality import Modality
+from imputer.report.provenance import ModelRecord, RunRecord, sidecar, software_versions, source_record
+from imputer.volume import Volume
+
+if TYPE_CHECKING:
+    from imputer.io.dicom.write import Synthesis
+
+
+def record_of(
+    volume: Volume,
+    target: Modality,
+    method: Method,
+    run: RunRecord,
+    scope: list[str],
+    undo: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Content of the sidecar; `scope` tells what about the input is outside the model's scope."""
+    assert volume.modality is not None
+    identity = method.identity
+    return sidecar(
+        source=_source_record(volume),
+        from_=volume.modality,
+        to=target,
+        model=ModelRecord(
+            identity.id,
+            identity.version,
+            identity.sha256,
+            identity.licence,
+            identity.citation,
+            identity.origin,
+            identity.non_commercial,
+        ),
+        run=run,
+        intensity_scale={
+            "unit": "arbitrary; 0 is background, a tissue has about the same value in every volume of this model",
+            "white": method.output_scale,
+        },
+        scope_warnings=scope,
+        recipe=method.recipe.to_json(),
+        undo=undo,
+        versions=software_versions(),
+        notes=notes_of(volume),
+    )
+
+
+def notes_of(volume: Volume) -> tuple[str, ...]:
+    """What was changed on reading."""
+    return volume.origin.notes if volume.origin else ()
+
+
+def _source_record(volume: Volume) -> dict[str, Any] | None:
+    """Name and hash the input; None for a volume that only existed in memory. Nothing of a header goes in."""
+    origin = volume.origin
+    if origin is None:
+        return None
+    if origin.format == "dicom":
+        return {**source_record(origin.path, origin.header.sha256), "dicom_files": origin.header.files}
+    return source_record(origin.path)
+
+
+def synthesis_of(volume: Volume, target: Modality, method: Method, run: RunRecord) -> Synthesis:
+    """Say what a DICOM series has to tell of how it was made."""
+    from imputer.io.dicom.write import Synthesis  # here: who writes NIfTI needs no DICOM library
+
+    assert volume.modality is not None
+    identity = method.identity
+    return Synthesis(
+        source=volume.modality,
+        target=target,
+        model_id=identity.id,
+        model_version=identity.version,
+        weights_sha256=identity.sha256,
+        steps=run.steps,
+        seed=run.seed,
+        imputer_version=__version__,
+        licence=identity.licence,
+    )
