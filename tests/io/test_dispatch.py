@@ -47,7 +47,7 @@ def test_a_missing_file_a_folder_text_and_nothing(name: str, tmp_path: Path) -> 
     path = tmp_path / name
     assert "does not exist" in refusal(path)
     path.mkdir()
-    assert "folder" in refusal(path)
+    assert "no DICOM file" in refusal(path)
     path.rmdir()
     for text in ("", "x", "This is a letter, not a volume. " * 50):
         path.write_text(text)

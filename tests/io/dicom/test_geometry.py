@@ -84,7 +84,7 @@ def test_the_affine_says_where_every_pixel_is(a: float, b: float, c: float) -> N
     assert np.linalg.det(grid.affine[:3, :3]) > 0
 
 
-@given(st.integers(4, 40), st.data(), st.floats(0.4, 6))
+@given(st.integers(4, 40), st.data(), st.integers(40, 600).map(lambda hundredths: hundredths / 100))
 def test_a_missing_slice_is_found_between_its_neighbours(count: int, data: st.DataObject, spacing: float) -> None:
     gap = data.draw(st.integers(1, count - 2))
     frames = stack(np.arange(count) * spacing)
