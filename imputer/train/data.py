@@ -6,7 +6,6 @@ seed and the step's number, so a resumed run goes on exactly as an uninterrupted
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from imputer.errors import InputError, UsageError
-from imputer.files import strip_suffixes
 from imputer.io.dispatch import READ, load
+from imputer.io.names import key_of, without_modality
 from imputer.modality import Modality, guess_modality
 from imputer.preprocess.recipe import Recipe
 from imputer.train import augment
@@ -92,10 +91,8 @@ def _volumes(folder: Path, modality: Modality) -> Iterable[Path]:
 
 
 def _case_name(path: Path, folder: Path) -> str:
-    """Name a case by its path below the folder, without suffixes and the token that names the modality."""
-    tokens = re.split(r"[_\-.]", strip_suffixes(path))
-    kept = [token for token in tokens if guess_modality(Path(token + ".nii")) is None]
-    return str(path.relative_to(folder).parent / "_".join(kept))
+    """Name a case by its path below the folder, without suffixes and the words that tell the modality."""
+    return str(path.relative_to(folder).parent / key_of(without_modality(path.name)))
 
 
 def load_pair(case: Case, fixed: str, *, register: bool) -> tuple[Volume, Volume]:
