@@ -29,10 +29,12 @@ STOREYS = {
     "diffusion": 2,
     "weights": 2,
     "report": 2,
+    "engines": 2,
     "methods": 3,
     "pretrained": 4,
     "train": 4,
     "synth": 5,
+    "batch": 6,
     "cli": 7,
     "": 8,  # imputer/__init__.py
     "__main__": 8,
