@@ -14,6 +14,7 @@ import typer
 from imputer import __version__
 from imputer.cli import options
 from imputer.cli.output import refuse_damaged, reports_errors, show_fields, show_json
+from imputer.errors import DeviceError
 
 app = typer.Typer()
 
@@ -43,7 +44,10 @@ _PATIENCE = 120  # seconds
 @app.command()
 @reports_errors
 def doctor(as_json: options.AsJson = False) -> None:
-    """Say which versions, devices and models are here; exit code 4 where a model file is missing or damaged."""
+    """Say which versions, devices and models are here.
+
+    Exit code 4 where a model file is missing or damaged, 5 where torch does not load.
+    """
     from imputer.weights import hub, store
 
     faults = {hub.name_of(entry): store.problem(entry) for entry in hub.here()}
@@ -62,6 +66,8 @@ def doctor(as_json: options.AsJson = False) -> None:
     else:
         show_fields(_readable(record))
     refuse_damaged(faults.items())
+    if "problem" in record:
+        raise DeviceError(f"Nothing can be computed: {record['problem']}.", remedy="Install torch again.")
 
 
 def _version(name: str) -> str | None:

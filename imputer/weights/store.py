@@ -35,7 +35,10 @@ def home() -> Path:
         return Path(os.path.expanduser(place))
     from platformdirs import user_cache_path
 
-    return user_cache_path("imputer", appauthor=False)
+    try:
+        return user_cache_path("imputer", appauthor=False)
+    except RuntimeError:  # no HOME, and a user that the system does not know
+        return Path("/nonexistent") / "imputer"  # nothing to read there; who would write is told to set IMPUTER_HOME
 
 
 def caches() -> tuple[Path, ...]:
