@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imputer.errors import InputError, UsageError
+from imputer.errors import InputError, ModelError, UsageError
 from imputer.io.dispatch import in_order_of, is_dicom, load
 from imputer.methods.base import Method, RunOptions, choose_precision
 from imputer.modality import Modality
@@ -23,7 +23,7 @@ from imputer.report.provenance import RunRecord
 from imputer.results import Images, Plan, check_outputs, kinds_of, plan_of, write_results
 from imputer.told import notes_of, record_of, synthesis_of
 from imputer.volume import Volume
-from imputer.weights.find import Found
+from imputer.weights.find import Found, find_model
 from imputer.weights.hub import Progress
 from imputer.weights.package import non_commercial_notice
 
@@ -129,15 +129,33 @@ def read_case(source: Path | Volume, output: Path | None, settings: Settings) ->
     return Loaded(volume, _like(volume, settings) if "dicom" in kinds else None, plan, started)
 
 
+def model_for(
+    volume: Volume,
+    target: Modality,
+    model: str | Path | None,
+    anatomy: str | None = None,
+    *,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Found:
+    """Find the model of a case: the one that is named, else the best fitting one. Raises ModelError."""
+    spacing = Orient().spacing(volume.affine)
+    return find_model(
+        model, volume.modality, target, spacing_mm=spacing, anatomy=anatomy, offline=offline, progress=progress
+    )
+
+
 def prepare_case(case: Loaded, method: Method, found: Found | None, settings: Settings) -> Prepared:
     """Bring a case into the form that its method takes; `found` tells why the method was chosen.
 
     Raises
     ------
     ImputerError
-        InputError where it is outside the method's scope, UsageError or DeviceError for settings that make no sense.
+        ModelError where the method makes another pair, InputError where the case is outside the method's scope,
+        UsageError or DeviceError for settings that make no sense.
     """
     volume = case.volume
+    _check_pair(method, volume, settings.to)
     scope = [*_scope_warnings(volume, method, force=settings.force), *(found.cautions if found else ())]
     number_format = choose_precision(settings.precision, method.device)
     options = RunOptions(_case(volume), settings.seed, settings.steps, _batch_size(settings.batch_size), number_format)
@@ -248,6 +266,12 @@ def _batch_size(batch_size: int | str) -> int | None:
     if number < 1:
         raise UsageError(f"The batch size is {batch_size}.", remedy="Give a number above 0, or auto.")
     return number
+
+
+def _check_pair(method: Method, volume: Volume, target: Modality) -> None:
+    if method.sources != (volume.modality,) or method.target != target:
+        made = f"{', '.join(method.sources)} to {method.target}"
+        raise ModelError(f"Model {method.identity.id} goes from {made}, not from {volume.modality} to {target}.")
 
 
 def _scope_warnings(volume: Volume, method: Method, *, force: bool) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,12 +56,31 @@ def _known_suffix(name: str) -> str:
     return ""
 
 
+# Part of the names of this process's temporary files, so that a run can clear away what it left when it was killed.
+temporary_tag = ""
+_TEMPORARY = ".imputer-"
+
+
+def temporary_beside(target: Path) -> Path:
+    """A new hidden name in the folder of a target, which ends like the target's: writers choose the format by it."""
+    suffix = _known_suffix(target.name) or target.suffix
+    return target.parent / f"{_TEMPORARY}{temporary_tag}{secrets.token_hex(6)}{suffix}"
+
+
+def remove_temporaries(folder: Path, tag: str) -> None:
+    """Delete what runs with this tag (not empty) left in a folder when they were killed."""
+    for path in folder.glob(f"{_TEMPORARY}{tag}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path beside the target; rename it to the target at the end, delete it on any failure.
 
-    The temporary name ends like the target's, as writers choose the format by it. Whatever happens, the target is
-    either as it was or complete.
+    Whatever happens, the target is either as it was or complete.
 
     Raises
     ------
@@ -68,8 +88,7 @@ def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         Where the target exists and `overwrite` is false, or the system refuses to write (OSError inside the block).
     """
     _check(target, overwrite)
-    suffix = _known_suffix(target.name) or target.suffix
-    temporary = target.parent / f".imputer-{secrets.token_hex(6)}{suffix}"
+    temporary = temporary_beside(target)
     try:
         yield temporary
         _check(target, overwrite)  # somebody else may have been faster

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from imputer.case import Outcome, Settings, draw_case, finish_case, prepare_case, read_case
-from imputer.errors import ModelError
+from imputer.case import Outcome, Settings, draw_case, finish_case, model_for, prepare_case, read_case
 from imputer.methods.base import Method, choose_device
 from imputer.modality import Modality, parse_modality
-from imputer.preprocess.orient import Orient
 from imputer.pretrained.load import build_model
 from imputer.volume import Volume
-from imputer.weights.find import Found, find_model
+from imputer.weights.find import Found
 from imputer.weights.hub import Progress
 
 __all__ = ["Outcome", "synthesise"]
@@ -112,16 +109,9 @@ def _method(
     offline: bool,
     progress: Progress | None,
 ) -> tuple[Method, Found | None]:
-    """Load the model, the best fitting one where none is named, and check that it makes the pair."""
-    source, found = volume.modality, None
-    if model is None or isinstance(model, str | Path):
-        place = choose_device(device)
-        case: dict[str, Any] = {"spacing_mm": Orient().spacing(volume.affine), "anatomy": anatomy}
-        found = find_model(model, source, target, **case, offline=offline, progress=progress)
-        method = build_model(found, place)
-    else:
-        method = model
-    if method.sources != (source,) or method.target != target:
-        made = f"{', '.join(method.sources)} to {method.target}"
-        raise ModelError(f"Model {method.identity.id} goes from {made}, not from {source} to {target}.")
-    return method, found
+    """Load the model, the best fitting one where none is named."""
+    if model is not None and not isinstance(model, str | Path):
+        return model, None
+    place = choose_device(device)
+    found = model_for(volume, target, model, anatomy, offline=offline, progress=progress)
+    return build_model(found, place), found

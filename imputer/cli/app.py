@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from imputer import __version__
-from imputer.cli import demo, doctor, inspect, models, synth, train
+from imputer.cli import batch, demo, doctor, inspect, models, synth, train
 
 app = typer.Typer(
     name="imputer",
@@ -17,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(synth.app)
+app.add_typer(batch.app)
 app.add_typer(models.app, name="models")
 app.add_typer(inspect.app)
 app.add_typer(train.app, name="train")

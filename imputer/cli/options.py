@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from imputer.errors import UsageError
-from imputer.modality import Modality
+from imputer.modality import Modality, parse_modality
 
 _DEVICES = re.compile(r"auto|cpu|mps|(cuda|gpu)(:\d+)?")
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -50,8 +50,24 @@ def checked_batch_size(text: str) -> str | int:
     return int(text)
 
 
+def chosen_steps(steps: int | None, *, fast: bool) -> int | None:
+    """The number of sampling steps, None for the model's own; UsageError where it is said twice."""
+    if fast and steps is not None:
+        raise UsageError("--fast and --steps say the same thing.", remedy="Give one of them.")
+    return _FAST_STEPS if fast else steps
+
+
+def chosen_targets(to: list[str]) -> list[Modality]:
+    """The modalities to make, each once; UsageError where there is none, or one is unknown."""
+    if not to:
+        raise UsageError("The modality to make is missing.", remedy="Add for instance --to t2.")
+    return list(dict.fromkeys(parse_modality(text) for text in to))
+
+
+_FAST_STEPS = 1  # one evaluation of the generator: its first estimate of the clean image
 _RUN = "How it runs"
 _SAY = "What it says"
+_DICOM = "DICOM"
 
 Device = Annotated[
     str,
@@ -128,7 +144,7 @@ Model = Annotated[
 Series = Annotated[
     str | None,
     typer.Option(
-        metavar="TEXT", rich_help_panel="DICOM", help="Series to take: its number, UID or description (see inspect)."
+        metavar="TEXT", rich_help_panel=_DICOM, help="Series to take: its number, UID or description (see inspect)."
     ),
 ]
 ModelId = Annotated[
@@ -143,3 +159,41 @@ Output = Annotated[
         help="File to write, or a folder for several targets or DICOM. Beside the input without, never over it.",
     ),
 ]
+Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps; the model's own without.")]
+Fast = Annotated[bool, typer.Option("--fast", "-f", help="One sampling step: quicker, with less detail.")]
+Samples = Annotated[int, typer.Option(min=1, help="Draw several; writes their mean and standard deviation.")]
+OutputTypes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output-type", "-ot", metavar="nifti|dicom", help="Kind of file to write; as the input without. Repeatable."
+    ),
+]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE", rich_help_panel=_DICOM, help="Which of several volumes in a series, e.g. EchoTime=5.19."
+    ),
+]
+ReferenceDicom = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        rich_help_panel=_DICOM,
+        help="Series that a NIfTI input was converted from: writes DICOM with its patient, study and geometry.",
+    ),
+]
+SeriesNumber = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=2**31 - 1,
+        rich_help_panel=_DICOM,
+        help="Number of the new series; without, 100 times that of the source and 91 to 96, by the contrast.",
+    ),
+]
+Preview = Annotated[bool, typer.Option("--preview", help="Also draw source and result as a PNG.")]
+Anatomy = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="What the volume shows, e.g. brain: the choice of the model heeds it."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Run although the input is outside the model's scope.")]

@@ -148,19 +148,26 @@ class Reporter:
         else:
             typer.echo(f"imputer: warning: {message}", err=True)
 
+    def result(self, path: Path) -> None:
+        """Print the path of a result on stdout; on a terminal with a progress bar above the bar."""
+        if self._bar is not None and sys.stdout.isatty():
+            self._bar.console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        else:
+            typer.echo(str(path))
+
     def event(self, name: str, **fields: object) -> None:
         """A record for programs; nothing is said without ``--log-json``."""
         if self.log_json:
             _json_line(name, **fields)
 
-    def step(self, stage: str, done: int, total: int) -> None:
-        """Progress: `done` of `total` units of a stage are finished."""
+    def step(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Progress: `done` of `total` units of a stage are finished; `note` stands behind the bar."""
         self.event("progress", stage=stage, done=done, total=total)
         if self._bar is None:
             return
         if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(stage, total=total)
-        self._bar.update(self._tasks[stage], completed=done, total=total)
+            self._tasks[stage] = self._bar.add_task(stage, total=total, note=note)
+        self._bar.update(self._tasks[stage], completed=done, total=total, note=note)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -171,8 +178,13 @@ class Reporter:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as self._bar:
+        named, noted = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+        columns = (named, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), noted)
+        # Without redirection: rich would send what goes to stdout, the paths of results, to stderr.
+        console = Console(stderr=True)
+        with Progress(
+            *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as self._bar:
             yield
         self._bar = None
         self._tasks.clear()

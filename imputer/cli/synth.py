@@ -22,8 +22,6 @@ app = typer.Typer()
 Jobs = list[tuple[Modality, Path]]  # each target with the file that it is written to
 
 _NIFTI = (".nii", ".nii.gz")
-_FAST_STEPS = 1  # one evaluation of the generator: its first estimate of the clean image
-
 
 Inputs = Annotated[
     list[str] | None,
@@ -33,46 +31,6 @@ NamedInputs = Annotated[
     list[str] | None,
     typer.Option("--input", "-i", metavar="[MOD=]PATH", help="The same as an option; t1=PATH says what it is."),
 ]
-Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps; the model's own without.")]
-Fast = Annotated[bool, typer.Option("--fast", "-f", help="One sampling step: quicker, with less detail.")]
-Samples = Annotated[int, typer.Option(min=1, help="Draw several; writes their mean and standard deviation.")]
-_DICOM = "DICOM"
-
-OutputTypes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--output-type", "-ot", metavar="nifti|dicom", help="Kind of file to write; as the input without. Repeatable."
-    ),
-]
-Select = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="KEY=VALUE", rich_help_panel=_DICOM, help="Which of several volumes in a series, e.g. EchoTime=5.19."
-    ),
-]
-ReferenceDicom = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        rich_help_panel=_DICOM,
-        help="Series that a NIfTI input was converted from: writes DICOM with its patient, study and geometry.",
-    ),
-]
-SeriesNumber = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        max=2**31 - 1,
-        rich_help_panel=_DICOM,
-        help="Number of the new series; without, 100 times that of the source and 91 to 96, by the contrast.",
-    ),
-]
-Preview = Annotated[bool, typer.Option("--preview", help="Also draw source and result as a PNG.")]
-Anatomy = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="What the volume shows, e.g. brain: the choice of the model heeds it."),
-]
-Force = Annotated[bool, typer.Option("--force", help="Run although the input is outside the model's scope.")]
 
 
 @app.command()
@@ -85,22 +43,22 @@ def synth(
     from_: options.SourceModality = None,
     model: options.Model = None,
     device: options.Device = "auto",
-    steps: Steps = None,
-    fast: Fast = False,
+    steps: options.Steps = None,
+    fast: options.Fast = False,
     batch_size: options.BatchSize = "auto",
     precision: options.Precision = "auto",
     seed: options.Seed = 0,
-    samples: Samples = 1,
-    output_type: OutputTypes = None,
+    samples: options.Samples = 1,
+    output_type: options.OutputTypes = None,
     series: options.Series = None,
-    select: Select = None,
-    reference_dicom: ReferenceDicom = None,
-    series_number: SeriesNumber = None,
+    select: options.Select = None,
+    reference_dicom: options.ReferenceDicom = None,
+    series_number: options.SeriesNumber = None,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
-    preview: Preview = False,
-    force: Force = False,
-    anatomy: Anatomy = None,
+    preview: options.Preview = False,
+    force: options.Force = False,
+    anatomy: options.Anatomy = None,
     offline: options.Offline = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = 0,
@@ -117,14 +75,12 @@ def synth(
     """
     source, origin = _one_input(inputs or [], named or [], from_)
     kinds = _kinds(source, output_type or [], output, reference_dicom)
-    jobs = _jobs(source, _targets(to), output, kinds)
-    if fast and steps is not None:
-        raise UsageError("--fast and --steps say the same thing.", remedy="Give one of them.")
+    jobs = _jobs(source, options.chosen_targets(to), output, kinds)
     settings: dict[str, Any] = {
         "from_": origin,
         "model": model,
         "device": options.checked_device(device),
-        "steps": _FAST_STEPS if fast else steps,
+        "steps": options.chosen_steps(steps, fast=fast),
         "batch_size": options.checked_batch_size(batch_size),
         "precision": options.checked_precision(precision),
         "seed": seed,
@@ -196,12 +152,6 @@ def _split_role(text: str) -> tuple[Path, Modality | None]:
     if not separator or Path(text).exists() or "/" in role:
         return Path(text), None
     return Path(path), parse_modality(role)
-
-
-def _targets(to: list[str]) -> list[Modality]:
-    if not to:
-        raise UsageError("The modality to make is missing.", remedy="Add for instance --to t2.")
-    return list(dict.fromkeys(parse_modality(text) for text in to))
 
 
 def _kinds(source: Path, asked: list[str], output: Path | None, reference: Path | None) -> tuple[str, ...]:

@@ -103,6 +103,16 @@ def choose_device(name: str) -> torch.device:
     return torch.device(wanted)
 
 
+def cpu_threads() -> int:
+    """Threads that torch computes with on a CPU: those of OMP_NUM_THREADS, else one per core."""
+    return torch.get_num_threads()
+
+
+def use_cpu_threads(count: int) -> None:
+    """Compute with so many threads. The last bits of a result on a CPU depend on it."""
+    torch.set_num_threads(count)
+
+
 def choose_precision(name: str, device: torch.device) -> str:
     """Resolve auto, fp32, bf16 or fp16 for a device; auto is fp16 on CUDA (nearer to fp32 than bf16), else fp32.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Final
 from pydicom.filereader import read_file_meta_info
 
 from imputer.errors import OutputError
+from imputer.files import temporary_beside
 from imputer.io.dicom.parse import quiet
 
 # Constant for all versions, made once: it tells our own files from others (PS3.10 7.1, PS3.5 B.2).
@@ -41,7 +41,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         Where the target exists otherwise, is a link, or its parent is missing, or the system refuses to write (OSError
         inside the block).
     """
-    temporary = target.parent / f".imputer-{secrets.token_hex(6)}"
+    temporary = temporary_beside(target)
     try:
         _check(target, overwrite)
         temporary.mkdir()
@@ -122,7 +122,7 @@ def _put(temporary: Path, target: Path) -> None:
     if not target.exists():
         temporary.rename(target)
         return
-    aside = target.parent / f".imputer-{secrets.token_hex(6)}"
+    aside = temporary_beside(target)
     target.rename(aside)
     try:
         temporary.rename(target)

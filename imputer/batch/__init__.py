@@ -1,0 +1,1 @@
+"""Many cases: the plan, the ledger, and the run that resumes."""
