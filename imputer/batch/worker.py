@@ -106,8 +106,9 @@ class Worker:
         drawn: Queue[_Piece | None] = Queue(ROOM)
         records: Queue[Record] = Queue()
         ended = _Flag()
+        failures: list[Exception] = []
         halted = partial(_either, stop, ended)
-        reader = Thread(target=self._read, args=(jobs, ready, halted), name="reader", daemon=True)
+        reader = Thread(target=self._read, args=(jobs, ready, halted, failures), name="reader", daemon=True)
         writer = Thread(target=self._write, args=(drawn, records), name="writer", daemon=True)
         reader.start()
         writer.start()
@@ -122,9 +123,17 @@ class Worker:
             _put(drawn, None, lambda: not writer.is_alive())
             writer.join()
         yield from _available(records)
+        if failures:
+            raise failures[0]
 
-    def _read(self, jobs: Iterable[Job], ready: Queue[_Piece | None], halted: Callable[[], bool]) -> None:
-        """First stage, in a thread of its own."""
+    def _read(
+        self,
+        jobs: Iterable[Job],
+        ready: Queue[_Piece | None],
+        halted: Callable[[], bool],
+        failures: list[Exception],
+    ) -> None:
+        """First stage, in a thread of its own; `failures` gets what the giver of jobs raises."""
         try:
             for job in jobs:
                 if halted():
@@ -132,6 +141,8 @@ class Worker:
                 piece = _Piece(job, time.monotonic())
                 piece.record = self._guarded(piece, partial(self._prepare, piece))
                 _put(ready, piece, halted)
+        except Exception as error:
+            failures.append(error)
         finally:
             _put(ready, None, halted)
 

@@ -15,6 +15,7 @@ from nibabel.nifti1 import Nifti1Image
 from imputer.batch.jobs import DONE, FAILED, Job, Record
 from imputer.batch.worker import Worker, WorkerSettings, complete_outputs
 from imputer.case import Settings
+from imputer.errors import OutputError
 from imputer.files import sha256_of
 from imputer.methods.base import cpu_threads, use_cpu_threads
 from imputer.modality import Modality
@@ -112,6 +113,18 @@ def test_stopping_drops_the_case_at_hand(folder: Path, tiny_model: Path) -> None
     finished = {f"made_{record.case}.nii.gz" for record in records if record.status == DONE}
     assert {path.name for path in (folder / "out").glob("*.nii.gz")} == finished
     assert not list((folder / "out").glob(".imputer*"))
+
+
+def test_what_the_giver_of_jobs_raises_is_not_lost(folder: Path, tiny_model: Path) -> None:
+    def jobs() -> Iterator[Job]:
+        yield job(folder, 0)
+        raise OutputError("The ledger cannot be written.")
+
+    records = []
+    with pytest.raises(OutputError, match="ledger"):
+        for record in worker(folder, tiny_model).run(jobs(), never):
+            records.append(record.status)
+    assert records == [DONE]
 
 
 def test_a_consumer_that_leaves_ends_the_threads(folder: Path, tiny_model: Path) -> None:
