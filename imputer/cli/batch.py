@@ -188,13 +188,14 @@ def _part(count: str, number: str) -> Any:
     """Which part of how many, where asked for from the environment of a SLURM array."""
     from imputer.batch.ledger import Part
 
-    slurm = {name: os.environ.get(f"SLURM_ARRAY_TASK_{name}") for name in ("ID", "COUNT", "MIN")}
+    slurm = {name: os.environ.get(f"SLURM_ARRAY_TASK_{name}") for name in ("ID", "COUNT", "MIN", "STEP")}
     if "auto" in (count, number) and not (slurm["ID"] and slurm["COUNT"]):
         raise UsageError("auto needs the environment of a SLURM array.", remedy="Give numbers.")
     try:
         parts = int(slurm["COUNT"] or 0) if count == "auto" else int(count)
-        # Arrays may begin at 0 or at 1 (or elsewhere): the first one is part 1.
-        part = int(slurm["ID"] or 0) - int(slurm["MIN"] or 0) + 1 if number == "auto" else int(number)
+        # Arrays may begin at 0 or at 1 (or elsewhere), and go on in steps: the first task is part 1.
+        task = (int(slurm["ID"] or 0) - int(slurm["MIN"] or 0)) // int(slurm["STEP"] or 1)
+        part = task + 1 if number == "auto" else int(number)
         if number == "auto" and parts != int(slurm["COUNT"] or 0):
             raise UsageError(
                 f"The array has {int(slurm['COUNT'] or 0)} tasks, but there are {parts} parts.",
@@ -242,7 +243,9 @@ def _run(wanted: Batch, report: Reporter) -> Summary:
     done, failed = summary.count("done"), summary.count("failed")
     left = summary.count("open")
     rest = f", {left} left (run the same command again to go on)" if left else ""
-    report.note(f"{done} done, {failed} failed{rest}, in {_clock(summary.seconds)}. See {wanted.out.name}/cases.csv.")
+    report.note(
+        f"{done} done, {failed} failed{rest}, in {_clock(summary.seconds)}. See {_near(wanted.out / 'cases.csv')}."
+    )
     report.event("summary", done=done, failed=failed, open=left, seconds=round(summary.seconds, 3))
     return summary
 
@@ -257,7 +260,8 @@ class _Talk:
 
     def started(self, count: int, done: int) -> None:
         self.count, self.before, self.since = count, done, time.monotonic()
-        self.report.note(f"{count} volumes to make" + (f", {done} of them done before." if done else "."))
+        volumes = "1 volume" if count == 1 else f"{count} volumes"
+        self.report.note(f"{volumes} to make" + (f", {done} of them done before." if done else "."))
         self.report.step("cases", done, count)
 
     def ended(self, job: Job, record: Record) -> None:
@@ -276,6 +280,11 @@ class _Talk:
         if not self.report.has_bar and not self.report.log_json:
             what = f"{record.seconds:.1f} s" if record.status == "done" else f"failed: {record.message}"
             self.report.note(f"[{at}/{self.count}] {job.case} -> {job.target}: {what} ({rate}, {_clock(left)} left)")
+
+
+def _near(path: Path) -> str:
+    """A path as short as it can be said from the working folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _clock(seconds: float) -> str:

@@ -44,6 +44,7 @@ def inspect(
     from imputer.io.dispatch import is_dicom, peek
 
     said = parse_modality(from_) if from_ is not None else None
+    path = path.resolve() if path.name in ("", "..") else path
     if is_dicom(path):
         record = _dicom_record(path, said, series)
     elif series is not None:
@@ -171,7 +172,8 @@ def _readable(record: dict[str, Any]) -> dict[str, object]:
             fields["problem"] = series[0]["problem"]
     if "shape" not in record:
         if series is not None and len(series) > 1:
-            fields["choose"] = "the series with --series NUMBER"
+            by = "NUMBER, or UID where a number is there twice"
+            fields["choose"] = f"the series with --series {by}"
         return fields
     fields["modality"] = record["modality"] or unknown
     fields["grid"] = " x ".join(map(str, record["shape"])) + f" voxels, axes {record['axis_codes']}"

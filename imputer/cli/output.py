@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -24,7 +26,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn ImputerError, lack of memory and Ctrl-C inside a command into a sentence on stderr and an exit code.
+    """Turn ImputerError, lack of memory, Ctrl-C and SIGTERM in a command into a sentence on stderr and an exit code.
 
     Any other exception keeps its traceback (exit code 1): it is a fault of ours and should be seen. A command with a
     `log_json` option that is on gets the sentence as a JSON line.
@@ -33,7 +35,8 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     @wraps(command)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with _terminable():
+                return command(*args, **kwargs)
         except KeyboardInterrupt:
             code, message = INTERRUPTED, "interrupted"
         except ImputerError as error:
@@ -48,6 +51,23 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
 
     guarded.__dict__["reports_errors"] = True
     return guarded
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM, by which schedulers end a process, for a Ctrl-C: what is half made is cleared away."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

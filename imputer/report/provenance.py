@@ -139,7 +139,7 @@ def write_json(path: Path, data: Mapping[str, Any], overwrite: bool = False) -> 
     """
     text = json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with replacing(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))  # names of files may be no UTF-8
 
 
 def _plain(value: Any) -> Any:

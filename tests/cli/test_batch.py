@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -381,6 +382,27 @@ def test_a_full_disk_stops_the_run_and_it_goes_on_later(
     assert {row["status"] for row in rows(tmp_path / "out")} == {"done", "failed", "open"}
     again = run(*words)
     assert again.exit_code == 0 and len(again.stdout.splitlines()) == 4
+
+
+def test_the_command_of_a_failed_dicom_case_writes_where_the_batch_would(
+    run: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    from dicom_phantom import make_series
+
+    make_series(tmp_path / "in" / "A b" / "s", shape=(44, 48, 6), spacing=(4.5, 4.0, 26.0))[2].unlink()
+    assert run("batch", tmp_path / "in", tmp_path / "out", "--to", "t2", "-m", tiny_model).exit_code == 9
+    record = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    words = shlex.split(record["failures"][0]["command"])
+    make_series(tmp_path / "in" / "A b" / "s", shape=(44, 48, 6), spacing=(4.5, 4.0, 26.0))
+    assert run(*words[1:], "--fast").stdout == f"{tmp_path / 'out' / 'A b_synth-t2'}\n"
+
+
+def test_parts_of_an_array_with_steps(run: Run, heads: Path, tiny_model: Path, tmp_path: Path) -> None:
+    array = {"SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_MIN": "2", "SLURM_ARRAY_TASK_STEP": "2"}
+    words = ["--to", "t2", "-m", tiny_model, "--fast", "--num-parts", "auto", "--part-id", "auto"]
+    for task in ("2", "4", "6"):
+        result = run("batch", heads, tmp_path / "out", *words, env={**array, "SLURM_ARRAY_TASK_ID": task})
+        assert result.exit_code == 0 and len(result.stdout.splitlines()) == 2, result.output
 
 
 def test_nothing_of_a_patient_is_told(run: Run, tiny_model: Path, tmp_path: Path) -> None:

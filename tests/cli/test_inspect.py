@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from dicom_phantom import make_series
 
 from .conftest import Run, assert_refused
 
@@ -58,3 +59,10 @@ def test_a_file_that_is_none(run: Run, tmp_path: Path) -> None:
     assert_refused(run("inspect", tmp_path / "absent.nii.gz"), 3, "absent.nii.gz")
     (tmp_path / "t1.nii.gz").write_bytes(b"not a volume")
     assert_refused(run("inspect", tmp_path / "t1.nii.gz"), 3, "t1.nii.gz")
+
+
+def test_the_folder_in_which_one_stands(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_series(tmp_path / "scan", shape=(44, 48, 6), spacing=(4.5, 4.0, 26.0))
+    monkeypatch.chdir(tmp_path / "scan")
+    record = json.loads(run("inspect", ".", "--json").stdout)
+    assert record["models"][0]["output"] == str(tmp_path / "scan_synth-t2")

@@ -319,3 +319,38 @@ def test_an_interrupt_is_130_and_leaves_nothing(run: Run, t1: Path, monkeypatch:
     result = run("synth", t1, "--to", "t2", "--fast")
     assert (result.exit_code, result.stdout) == (130, "")
     assert names(t1.parent) == ["t1.nii.gz"]
+
+
+def test_sigterm_ends_it_like_ctrl_c_and_leaves_nothing(t1: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "imputer",
+        "synth",
+        t1,
+        "--to",
+        "t2",
+        "--to",
+        "flair",
+        "-o",
+        tmp_path / "new",
+        "-v",
+    ]
+    process = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()  # it is at work
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_name_that_is_no_utf8(run: Run, t1: Path, tiny_model: Path) -> None:
+    odd = t1.with_name(os.fsdecode(b"bad\xff_t1.nii.gz"))
+    try:
+        t1.rename(odd)
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    result = run("synth", odd, "--to", "t2", "-m", tiny_model, "--fast", "-o", t1.with_name("made.nii.gz"))
+    assert result.exit_code == 0, result.output
+    assert "bad\\udcff_t1.nii.gz" in t1.with_name("made.json").read_text(encoding="utf-8")

@@ -102,7 +102,7 @@ def named(summaries: Sequence[SeriesSummary], series: str) -> SeriesSummary:
         if found:
             raise InputError(
                 f"{len(found)} series are called like that: {_listed(found)}.",
-                remedy="Give the number or the UID of one.",
+                remedy="Give the UID of one, which imputer inspect shows.",
             )
     raise InputError(f"No series is called like that; there {_are(len(known))}: {_listed(known)}.", remedy=_INSPECT)
 

@@ -114,7 +114,7 @@ def test_real_series_have_the_grid_that_dcm2niix_gives_them(tmp_path: Path, name
     scale = float(mine.array.max() / array.max())
     assert "philips" in name or scale == pytest.approx(1)
     np.testing.assert_allclose(mine.array, array * scale, atol=2e-3 * mine.array.max())
-    np.testing.assert_allclose(mine.affine, affine, atol=0.02)  # rounded positions: see the docstring of axes.py
+    np.testing.assert_allclose(mine.affine, affine, atol=1e-3)
 
 
 @pytest.mark.parametrize("three_d", [False, True])
