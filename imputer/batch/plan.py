@@ -15,7 +15,7 @@ from typing import Any
 from imputer.batch.jobs import Job
 from imputer.errors import ModelError, UsageError
 from imputer.files import strip_suffixes
-from imputer.io.cases import Case, Cohort, output_of
+from imputer.io.cases import Case, Cohort, output_of, told_by_headers
 from imputer.io.cohort import Remarks, same_name
 from imputer.modality import Modality
 
@@ -35,7 +35,7 @@ PREFERRED: dict[Modality, tuple[Modality, ...]] = {
     CT: (T2, T1, T1CE, PD, FLAIR),
 }
 COLUMNS = ["case", "has", "lacks", "will be made", "cannot be made"]
-READ_FIRST = "only reading tells what a DICOM study has; say what to make with --to"
+UNTOLD_STUDY = "the headers of the study tell no contrast; say what to make with --to"
 UNTOLD = "unknown"  # modality of a source that only reading tells
 
 Pairs = Callable[[Modality, Modality], bool]
@@ -197,7 +197,8 @@ def plan(
     def place(case: Case, target: Modality, source: Path) -> Path:
         return output_of(case, target, cohort.root, out, source=source, kinds=tuple(kinds), brats=brats)
 
-    drafts = [_draft(case, asked, place) for case in cohort.cases]
+    cases = [told_by_headers(case) for case in cohort.cases] if complete else cohort.cases
+    drafts = [_draft(case, asked, place) for case in cases]
     lacking = [draft for draft in drafts if draft.missing]
     _refuse_clashes(lacking)
     _refuse_inputs(lacking, cohort)
@@ -241,8 +242,8 @@ def _draft(case: Case, asked: _Asked, place: Callable[[Case, Modality, Path], Pa
 def _source(case: Case, target: Modality, asked: _Asked) -> tuple[Modality | None, Path] | str:
     """Return what a contrast of a case is made from, or why it cannot be made."""
     from_ = asked.from_
-    if case.layout == "dicom":
-        return READ_FIRST if asked.completing else (from_, case.unknown[0])
+    if case.layout == "dicom" and case.unknown:
+        return UNTOLD_STUDY if asked.completing else (from_, case.unknown[0])
     if from_ == target:
         return f"{from_} is to be the source"
     if from_ is not None:

@@ -343,6 +343,22 @@ def test_a_bar_on_the_terminal_leaves_the_paths_to_stdout(heads: Path, tiny_mode
     assert b"6/6" in shown and b"slices/s" in shown
 
 
+def test_completing_a_dicom_tree_heeds_what_each_study_has(run: Run, tmp_path: Path) -> None:
+    from dicom_phantom import make_series
+
+    head = {"shape": (44, 48, 6), "spacing": (4.5, 4.0, 26.0)}
+    make_series(tmp_path / "in" / "A" / "s", **head)
+    make_series(tmp_path / "in" / "B" / "s", **head, study="B")
+    make_series(tmp_path / "in" / "B" / "t", **head, study="B", series_number=4, contrast="t2")
+    words = ["batch", tmp_path / "in", tmp_path / "out", "--complete", "t1,t2"]
+    record = json.loads(run(*words, "--dry-run", "--json").stdout)
+    assert [(job["case"], job["from"], job["to"]) for job in record["jobs"]] == [("A", "t1", "t2")]
+    assert record["complete"] == 1
+    result = run(*words, "--fast")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{tmp_path / 'out' / 'A_synth-t2'}\n"
+
+
 def test_a_dicom_tree(run: Run, tiny_model: Path, tmp_path: Path) -> None:
     from dicom_phantom import make_series
 
