@@ -93,7 +93,7 @@ def test_a_full_disk_is_fatal(folder: Path, tiny_model: Path, monkeypatch: pytes
     def full(self: Path, *_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)  # by which the sidecar is written
     (record,) = worker(folder, tiny_model).run([job(folder, 0)], never)
     assert record.fatal and record.exit_code == 6 and "space" in record.message
     assert list((folder / "out").iterdir()) == []
