@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def read_case(source: Path | Volume, output: Path | None, settings: Settings) ->
     """
     started = time.monotonic()
     has_reference = settings.reference_dicom is not None
-    kinds = kinds_of(settings.output_types, output, _is_dicom(source), has_reference)
+    kinds = kinds_of(settings.output_types, output, is_dicom=_is_dicom(source), has_reference=has_reference)
     plan = plan_of(output, kinds, samples=settings.samples, preview=settings.preview)
     check_outputs(plan, None if isinstance(source, Volume) else source, overwrite=settings.overwrite)
     volume = _loaded(source, settings)
@@ -137,11 +138,18 @@ def model_for(
     *,
     offline: bool = False,
     progress: Progress | None = None,
+    at_hand: Mapping[str, Path] | None = None,
 ) -> Found:
     """Find the model of a case: the one that is named, else the best fitting one. Raises ModelError."""
-    spacing = Orient().spacing(volume.affine)
     return find_model(
-        model, volume.modality, target, spacing_mm=spacing, anatomy=anatomy, offline=offline, progress=progress
+        model,
+        volume.modality,
+        target,
+        spacing_mm=Orient().spacing(volume.affine),
+        anatomy=anatomy,
+        offline=offline,
+        progress=progress,
+        at_hand=at_hand,
     )
 
 

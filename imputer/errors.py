@@ -54,5 +54,13 @@ class OutputError(ImputerError):
     exit_code = 6
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is lack of memory, on the host or (known by name: torch is not imported here) on a device."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    return "can't allocate memory" in said or "out of memory" in said  # torch's allocators of the CPU and of MPS
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.split())

@@ -13,6 +13,7 @@ from pathlib import Path
 from imputer.errors import OutputError
 
 CHUNK_BYTES = 1 << 20
+NIFTI = (".nii.gz", ".nii")
 # Longest first: .nii.gz before .gz.
 SUFFIXES = (
     ".safetensors",
@@ -76,6 +77,25 @@ def remove_temporaries(folder: Path, tag: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def is_nifti_name(path: Path) -> bool:
+    """Whether a file that is to be written is called like a NIfTI file."""
+    return path.name.lower().endswith(NIFTI)
+
+
+def synthetic_name(source: Path, target: str) -> str:
+    """Name, without suffix, of what is made from a file or folder: ``a/t1.nii.gz`` and t2 give ``t1_synth-t2``."""
+    return f"{source.name if source.is_dir() else strip_suffixes(source)}_synth-{target}"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing; OutputError where the system refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise OutputError(f"The folder {folder.name} cannot be made ({reason}).") from error
+
+
 @contextmanager
 def replacing(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path beside the target; rename it to the target at the end, delete it on any failure.
@@ -115,8 +135,13 @@ def _check(target: Path, overwrite: bool) -> None:
         raise _refusal(target, error) from error
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error says that there is no space left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def _refusal(target: Path, error: OSError) -> OutputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return OutputError(f"No space is left to write {target.name}.", remedy="Free some, or choose another folder.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"The folder for {target.name} is read-only.", remedy="Choose another output.")

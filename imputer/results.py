@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imputer.errors import OutputError, UsageError
-from imputer.files import strip_suffixes
-from imputer.io.dispatch import WRITTEN, save
+from imputer.files import is_nifti_name, strip_suffixes
+from imputer.io.dispatch import save
 from imputer.report.figures import mosaic
 from imputer.report.provenance import write_json
 from imputer.volume import Volume
@@ -66,7 +66,9 @@ class Images:
     series: Volume | None = None
 
 
-def kinds_of(asked: Sequence[str], output: Path | None, is_dicom: bool, has_reference: bool) -> tuple[str, ...]:
+def kinds_of(
+    asked: Sequence[str], output: Path | None, *, is_dicom: bool, has_reference: bool = False
+) -> tuple[str, ...]:
     """The kinds of file to write: those asked for, else told by the name of the output, else as the input is.
 
     Raises
@@ -84,7 +86,7 @@ def kinds_of(asked: Sequence[str], output: Path | None, is_dicom: bool, has_refe
         )
     if asked:
         return tuple(dict.fromkeys(asked))
-    is_nifti = output is not None and output.name.lower().endswith(WRITTEN)
+    is_nifti = output is not None and is_nifti_name(output)
     return ("dicom",) if (is_dicom or has_reference) and not is_nifti else ("nifti",)
 
 
@@ -100,7 +102,7 @@ def plan_of(output: Path | None, kinds: Collection[str], *, samples: int, previe
         raise UsageError(f"The number of samples is {samples}.", remedy="Draw at least one.")
     if output is None:
         return Plan()
-    is_nifti = output.name.lower().endswith(WRITTEN)
+    is_nifti = is_nifti_name(output)
     if not is_nifti and "dicom" not in kinds:
         raise UsageError(f"{output.name} does not end in .nii or .nii.gz.", remedy="NIfTI is what is written.")
     stem = strip_suffixes(output) if is_nifti else output.name

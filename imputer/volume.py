@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from imputer.errors import InputError
 from imputer.modality import Modality
 
+# Positions of DICOM and ITK are LPS: x grows to the left and y to the back, so that two signs differ from ours.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Volume of the unit cell against that of a box with the same edges; below this the axes lie in one plane.
 FLATNESS_LIMIT = 1e-4
 
@@ -118,6 +121,12 @@ def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
     """Lengths in mm of the three columns of an affine."""
     i, j, k = np.sqrt(np.sum(np.square(affine[:3, :3]), axis=0))
     return float(i), float(j), float(k)
+
+
+def farthest_apart(one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, int, int]) -> float:
+    """How far the corners of a grid of `shape` lie apart by two affines: the most along x, y or z, mm."""
+    corners = np.array([[*corner, 1] for corner in product(*((0, size - 1) for size in shape))], dtype=np.float64).T
+    return float(np.abs((one - other)[:3] @ corners).max())
 
 
 def check_affine(affine: NDArray[np.float64], name: str = "The volume") -> None:

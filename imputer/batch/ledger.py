@@ -164,6 +164,8 @@ def compact(root: Path, part: Part) -> None:
 def check_settings(root: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
     """Hold the settings of a run against those that the output folder was begun with; write them where there are none.
 
+    To be called with the lock of `only_here` held.
+
     Raises
     ------
     UsageError
@@ -185,10 +187,6 @@ def check_settings(root: Path, settings: Mapping[str, Any], *, overwrite: bool) 
             f"The outputs in {root.name} were made with other settings ({', '.join(other)}).",
             remedy="Go on with the same ones, take another output folder, or make all again with --overwrite.",
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(error) from error
     with replacing(path, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

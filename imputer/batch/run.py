@@ -25,10 +25,11 @@ from imputer.io.bids import write_dataset_description
 from imputer.io.cases import find_cohort
 from imputer.methods.base import cpu_threads
 from imputer.modality import Modality
+from imputer.weights import hub
 from imputer.weights.choice import makes
 from imputer.weights.fields import SUFFIX
 from imputer.weights.find import matching
-from imputer.weights.manifest import Embedded, Entry
+from imputer.weights.manifest import Embedded, Entry, HubFile
 from imputer.weights.package import entry_of
 from imputer.weights.store import all_entries
 
@@ -59,8 +60,11 @@ def plan_batch(batch: Batch) -> Plan:
         ModelError where no model makes what is asked for.
     """
     _check_places(batch)
+    return _planned(batch, _entries(batch))
+
+
+def _planned(batch: Batch, entries: Sequence[Entry]) -> Plan:
     cohort = find_cohort(batch.root, layout=batch.layout, participants=batch.participants, out=batch.out)
-    entries = _entries(batch)
 
     def pairs(source: Modality, target: Modality) -> bool:
         return any(makes(entry, source, target) for entry in entries)
@@ -91,19 +95,18 @@ def run_batch(batch: Batch, watcher: Watcher) -> Summary:
         As `plan_batch`; UsageError where the output folder holds results of other settings, OutputError where it cannot
         be written or another run is at work on it.
     """
-    planned = plan_batch(batch)
-    try:
-        batch.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {batch.out.name} cannot be made ({error.strerror}).") from error
+    _check_places(batch)
+    entries = _entries(batch)
+    planned = _planned(batch, entries)
+    files.make_folder(batch.out)
     with only_here(batch.out, batch.part):
-        check_settings(batch.out, _fingerprint(batch), overwrite=batch.case.overwrite)
+        check_settings(batch.out, _fingerprint(batch, entries), overwrite=batch.case.overwrite)
         files.temporary_tag = f"{batch.part.name}-"
         if planned.layout == "bids":
             write_dataset_description(batch.out, source=batch.root)
         started = time.time()
         with Ledger(batch.out, batch.part) as ledger:
-            ended_by = _work_off(batch, planned, ledger, watcher)
+            ended_by = _work_off(batch, _pinned(batch, entries), planned, ledger, watcher)
             records = dict(ledger.known)
         compact(batch.out, batch.part)
         _remove_empty_folders(batch.out, planned)
@@ -112,7 +115,7 @@ def run_batch(batch: Batch, watcher: Watcher) -> Summary:
     return summary
 
 
-def _work_off(batch: Batch, planned: Plan, ledger: Ledger, watcher: Watcher) -> str:
+def _work_off(batch: Batch, model: str | None, planned: Plan, ledger: Ledger, watcher: Watcher) -> str:
     """Work off this part's open jobs; returns why it ended: "all", "stopped" or "full"."""
     mine = part_of(planned.jobs, batch.part)
     jobs = {job.id: job for job in mine}
@@ -129,7 +132,7 @@ def _work_off(batch: Batch, planned: Plan, ledger: Ledger, watcher: Watcher) -> 
     settings = WorkerSettings(
         case=batch.case,
         root=batch.out,
-        model=batch.model,
+        model=model,
         anatomy=batch.anatomy,
         offline=batch.offline,
         tag=files.temporary_tag,
@@ -220,7 +223,18 @@ def _entries(batch: Batch) -> tuple[Entry, ...]:
     return matching(batch.model, offline=batch.offline)
 
 
-def _fingerprint(batch: Batch) -> dict[str, Any]:
+def _pinned(batch: Batch, entries: Sequence[Entry]) -> str | None:
+    """The model's name; of one on the Hub at the commit that it has now, so that all cases get the same one.
+
+    It also spares asking the Hub again for every case.
+    """
+    if batch.model is None or not batch.model.startswith(hub.SCHEME):
+        return batch.model
+    home = entries[0].home
+    return f"{hub.SCHEME}{home.repo}@{home.revision}" if isinstance(home, HubFile) else batch.model
+
+
+def _fingerprint(batch: Batch, entries: Sequence[Entry]) -> dict[str, Any]:
     """What outputs of one folder must have in common."""
     wanted = {*batch.targets, *batch.complete}
     case = batch.case
@@ -231,7 +245,7 @@ def _fingerprint(batch: Batch) -> dict[str, Any]:
         "complete": [str(modality) for modality in batch.complete],
         "from": str(batch.from_ or ""),
         "model": Path(batch.model).name if batch.model is not None else "best fitting",
-        "weights": {entry.id: entry.sha256 for entry in _entries(batch) if wanted & set(entry.targets)},
+        "weights": {entry.id: entry.sha256 for entry in entries if wanted & set(entry.targets)},
         "anatomy": batch.anatomy or "",
         "steps": case.steps or 0,
         "precision": case.precision,

@@ -17,8 +17,7 @@ from imputer import __version__
 from imputer.batch.jobs import DONE, FAILED, Job, Record
 from imputer.batch.plan import Plan
 from imputer.batch.request import Batch, part_of
-from imputer.files import replacing
-from imputer.io.dispatch import WRITTEN
+from imputer.files import is_nifti_name, replacing
 from imputer.report.provenance import write_json
 
 OPEN = "open"
@@ -141,7 +140,7 @@ def _relative(path: Path, root: Path) -> str:
 
 def command_of(job: Job, batch: Batch) -> str:
     """The command that makes one case alone, for a POSIX shell."""
-    output = job.output if job.output.name.endswith(WRITTEN) else job.output.parent  # of DICOM: where its folder lies
+    output = job.output if is_nifti_name(job.output) else job.output.parent  # of DICOM: where its folder lies
     words = ["imputer", "synth", str(job.source), "--to", str(job.target), "--output", str(output)]
     for name, value in (
         ("--from", job.role),

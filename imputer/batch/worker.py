@@ -6,7 +6,6 @@ A case that fails is a record like any other.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,11 +19,10 @@ from typing import Any
 from imputer import files
 from imputer.batch.jobs import DONE, FAILED, Job, Record
 from imputer.case import Loaded, Prepared, Settings, draw_case, finish_case, model_for, prepare_case, read_case
-from imputer.errors import DeviceError, ImputerError
-from imputer.io.dispatch import WRITTEN
+from imputer.errors import DeviceError, ImputerError, is_out_of_memory
 from imputer.methods.base import Method, choose_device, use_cpu_threads
 from imputer.pretrained.load import build_model
-from imputer.results import plan_of
+from imputer.results import kinds_of, plan_of
 from imputer.weights.find import Found
 
 ROOM = 1  # cases between two stages
@@ -88,13 +86,10 @@ class Worker:
         self.settings = settings
         self.device = choose_device(device)
         self._methods: dict[Path, Method] = {}
+        self._files: dict[str, Path] = {}  # of those with an entry, by its SHA-256
         files.temporary_tag = settings.tag
         if settings.threads:
             use_cpu_threads(settings.threads)
-
-    def one(self, job: Job) -> Record:
-        """What comes of a single job."""
-        return next(self.run([job], lambda: False))
 
     def run(self, jobs: Iterable[Job], stop: Callable[[], bool]) -> Iterator[Record]:
         """Work off jobs, and yield a record for each as it ends.
@@ -155,7 +150,9 @@ class Worker:
         job = piece.job
         case = read_case(job.source, job.output, self._settings(job))
         given = self.settings
-        found = model_for(case.volume, job.target, given.model, given.anatomy, offline=given.offline)
+        found = model_for(
+            case.volume, job.target, given.model, given.anatomy, offline=given.offline, at_hand=self._files
+        )
         piece.loaded = (case, found)
         if found.path in self._methods:
             self._fit(piece)
@@ -165,6 +162,8 @@ class Worker:
         case, found = piece.loaded
         if found.path not in self._methods:
             self._methods[found.path] = build_model(found, self.device)
+            if found.entry is not None:
+                self._files[found.entry.sha256] = found.path
         piece.prepared = prepare_case(case, self._methods[found.path], found, self._settings(piece.job))
         piece.loaded = None
 
@@ -241,16 +240,14 @@ class Worker:
             stage()
             return piece.record
         except ImputerError as error:
-            message, code, fatal = str(error), error.exit_code, _is_full(error)
-        except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
-                message, code = _unexpected(error), 1
-            else:
-                message, code = "There is not enough memory. Try --batch-size 1.", DeviceError.exit_code
+            message, code, fatal = str(error), error.exit_code, files.is_full(error.__cause__)
         except Dropped:
             raise
         except Exception as error:
-            message, code = _unexpected(error), 1
+            if is_out_of_memory(error):
+                message, code = "There is not enough memory. Try --batch-size 1.", DeviceError.exit_code
+            else:
+                message, code = _unexpected(error), 1
         seconds = time.monotonic() - piece.started
         return Record(piece.job.id, piece.job.case, FAILED, message, code, seconds, waited=piece.waited, fatal=fatal)
 
@@ -285,11 +282,6 @@ def _unexpected(error: Exception) -> str:
     return f"Unexpected error ({type(error).__name__}); 'imputer synth' on the case shows it."
 
 
-def _is_full(error: ImputerError) -> bool:
-    cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
 def hashed(outputs: Iterable[Path], root: Path) -> tuple[tuple[str, str], ...]:
     """SHA-256 of files, and of every file of folders, by their paths relative to `root`, sorted."""
     every: list[Path] = []
@@ -300,7 +292,7 @@ def hashed(outputs: Iterable[Path], root: Path) -> tuple[tuple[str, str], ...]:
 
 def outputs_of(job: Job, settings: Settings) -> list[Path]:
     """The files and folders that a job writes."""
-    kinds = settings.output_types or (("nifti",) if job.output.name.endswith(WRITTEN) else ("dicom",))
+    kinds = kinds_of(settings.output_types, job.output, is_dicom=not files.is_nifti_name(job.output))
     return plan_of(job.output, kinds, samples=settings.samples, preview=settings.preview).paths()
 
 

@@ -10,7 +10,7 @@ import typer
 from imputer.cli import options
 from imputer.cli.output import reports_errors, show_fields, show_json, show_table
 from imputer.errors import UsageError
-from imputer.files import strip_suffixes
+from imputer.files import synthetic_name
 from imputer.modality import guess_modality, parse_modality
 
 if TYPE_CHECKING:
@@ -129,14 +129,14 @@ def _models(path: Path, affine: NDArray[Any], source: Modality, ending: str) -> 
 
     entries = [entry for entry in all_entries() if entry.is_runnable and makes(entry, source, None)]
     targets = dict.fromkeys(target for entry in entries for target in entry.targets if target != source)
-    stem, found = path.name if path.is_dir() else strip_suffixes(path), []
+    found = []
     for target in targets:
         choice = choose(entries, source, target, spacing_mm=Orient().spacing(affine))
         found.append(
             {
                 "id": choice.entry.id,
                 "to": target.value,
-                "output": str(path.parent / f"{stem}_synth-{target}{ending}"),
+                "output": str(path.parent / (synthetic_name(path, target) + ending)),
                 "reasons": list(choice.reasons),
                 "cautions": list(choice.cautions),
             }

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
-from imputer.errors import DeviceError, ImputerError, ModelError, OutputError
+from imputer.errors import DeviceError, ImputerError, ModelError, OutputError, is_out_of_memory
+from imputer.files import make_folder
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -42,7 +43,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
         except ImputerError as error:
             code, message = error.exit_code, str(error)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             code = DeviceError.exit_code
             message = "There is not enough memory. Try --batch-size 1, or --device cpu."
@@ -68,13 +69,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error is lack of memory, on the host or (known by name: torch is not imported here) on a device."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return "can't allocate memory" in str(error)  # what torch's CPU allocator says
 
 
 def _say_error(message: str, code: int, *, as_json: bool) -> None:
@@ -106,10 +100,7 @@ def refuse_damaged(faults: Iterable[tuple[str, str | None]]) -> None:
 def output_folder(folder: Path) -> Iterator[None]:
     """Make a folder for the outputs where it is missing; one that stays empty, because all failed, goes again."""
     new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {folder.name} cannot be made ({error.strerror}).") from error
+    make_folder(folder)
     try:
         yield
     finally:

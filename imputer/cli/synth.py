@@ -11,7 +11,7 @@ import typer
 from imputer.cli import options
 from imputer.cli.output import Reporter, output_folder, reports_errors
 from imputer.errors import UsageError
-from imputer.files import strip_suffixes
+from imputer.files import is_nifti_name, synthetic_name
 from imputer.modality import Modality, parse_modality
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Jobs = list[tuple[Modality, Path]]  # each target with the file that it is written to
-
-_NIFTI = (".nii", ".nii.gz")
 
 Inputs = Annotated[
     list[str] | None,
@@ -158,19 +156,18 @@ def _kinds(source: Path, asked: list[str], output: Path | None, reference: Path 
     from imputer.io.dispatch import is_dicom
     from imputer.results import kinds_of
 
-    return kinds_of(asked, output, is_dicom(source), reference is not None)
+    return kinds_of(asked, output, is_dicom=is_dicom(source), has_reference=reference is not None)
 
 
 def _jobs(source: Path, targets: list[Modality], output: Path | None, kinds: tuple[str, ...]) -> Jobs:
     """Each target with what it is written to: a NIfTI file, or where DICOM alone is written the series' folder."""
     if len(targets) == 1 and output is not None and not output.is_dir() and "dicom" not in kinds:
         return [(targets[0], output)]
-    if len(targets) == 1 and output is not None and output.name.lower().endswith(_NIFTI):
+    if len(targets) == 1 and output is not None and is_nifti_name(output):
         return [(targets[0], output)]
     if output is not None and output.is_file():
         raise UsageError(f"{output.name} is a file.", remedy="Several targets and DICOM need a folder after --output.")
     source = source.resolve() if source.name in ("", "..") else source
     folder = source.parent if output is None else output
-    stem = source.name if source.is_dir() else strip_suffixes(source)
     ending = ".nii.gz" if "nifti" in kinds else ""
-    return [(target, folder / f"{stem}_synth-{target.value}{ending}") for target in targets]
+    return [(target, folder / (synthetic_name(source, target.value) + ending)) for target in targets]

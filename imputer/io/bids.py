@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from imputer import __version__
-from imputer.errors import OutputError
-from imputer.files import replacing, strip_suffixes
+from imputer.files import make_folder, replacing, strip_suffixes
 from imputer.io.cohort import Case, Participants
 from imputer.io.tree import Folder, Tree, join, shown
 from imputer.modality import Modality
@@ -200,10 +199,7 @@ def write_dataset_description(out: Path, *, source: Path | None = None) -> Path:
     }
     if source is not None:
         description["SourceDatasets"] = [_source_dataset(Path(source), folder)]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {folder.name} cannot be made.", remedy="Choose another output.") from error
+    make_folder(folder)
     with replacing(path, overwrite=True) as temporary:  # a job beside this one writes the same
         temporary.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path

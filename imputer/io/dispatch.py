@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imputer.errors import InputError, UsageError
+from imputer.files import is_nifti_name
 from imputer.io.header import Header
 from imputer.io.itk import peek_itk, read_itk
 from imputer.io.mgh import peek_mgh, read_mgh
@@ -21,8 +22,6 @@ from imputer.modality import Modality
 from imputer.volume import Volume
 
 __all__ = ["Header", "in_order_of", "is_dicom", "load", "peek", "save"]
-
-WRITTEN = (".nii.gz", ".nii")
 
 
 class _Reader(NamedTuple):
@@ -145,7 +144,7 @@ def save(volume: Volume, path: Path, *, like: Volume, description: str, overwrit
         Where the two grids differ.
     """
     path = Path(path)
-    if not path.name.lower().endswith(WRITTEN):
+    if not is_nifti_name(path):
         raise UsageError(f"{path.name} does not end with .nii or .nii.gz.", remedy="Results are written as NIfTI.")
     if volume.shape != like.shape or not np.allclose(volume.affine, like.affine, rtol=1e-6, atol=1e-4):
         raise ValueError("the volume does not lie on the grid that it should be written with")

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from imputer.errors import InputError
 from imputer.io.header import Header, check_claim, make_volume, reading, summarise
-from imputer.volume import Volume
+from imputer.volume import LPS_TO_RAS, Volume
 
-# ITK positions are LPS: x grows to the left and y to the back, so that two signs differ from ours.
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DETACHED = ("mhd", "nhdr")  # the voxels lie in another file
 META_HEADER_BYTES = 1 << 16  # more than any header of a .mha file
 

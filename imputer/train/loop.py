@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from imputer.errors import InputError, OutputError
-from imputer.files import replacing
+from imputer.files import make_folder, replacing
 from imputer.train.config import TrainConfig
 
 LAST = "last.ckpt"
@@ -133,7 +132,4 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
         raise OutputError(
             f"Folder {folder.name} already holds a training run.", remedy="Add --resume or choose another."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Folder {folder.name} cannot be made ({os.strerror(error.errno or 0)}).") from error
+    make_folder(folder)

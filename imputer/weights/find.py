@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def find_model(
     anatomy: str | None = None,
     offline: bool = False,
     progress: hub.Progress | None = None,
+    at_hand: Mapping[str, Path] | None = None,
 ) -> Found:
     """Return the file of a model, fetched where it is not here yet.
 
@@ -61,6 +63,7 @@ def find_model(
     spacing_mm, anatomy : of the volume, (3,) and e.g. "brain"; what the choice goes by, besides the pair.
     offline : never use the network.
     progress : called with (stage, done, total), bytes.
+    at_hand : by SHA-256, files that were found before and need no second check, since they are loaded already.
 
     Raises
     ------
@@ -72,7 +75,7 @@ def find_model(
         if source is None or target is None:
             raise ModelError("Without a pair of modalities no model can be chosen.", remedy="Name a model.")
         choice = choose(store.all_entries(), source, target, spacing_mm=spacing_mm, anatomy=anatomy)
-        path = hub.obtain(choice.entry, offline=offline, progress=progress)
+        path = _obtain(choice.entry, at_hand, offline=offline, progress=progress)
         return Found(path, choice.entry, choice.reasons, choice.cautions)
     text = str(model)
     if not text.startswith(hub.SCHEME) and Path(text).suffix == SUFFIX:
@@ -81,7 +84,12 @@ def find_model(
     cautions: tuple[str, ...] = ()
     if source is not None and target is not None and makes(entry, source, target) and entry.is_runnable:
         cautions = choose([entry], source, target, spacing_mm=spacing_mm, anatomy=anatomy).cautions
-    return Found(hub.obtain(entry, offline=offline, progress=progress), entry, cautions=cautions)
+    return Found(_obtain(entry, at_hand, offline=offline, progress=progress), entry, cautions=cautions)
+
+
+def _obtain(entry: Entry, at_hand: Mapping[str, Path] | None, *, offline: bool, progress: hub.Progress | None) -> Path:
+    known = at_hand.get(entry.sha256) if at_hand is not None else None
+    return known or hub.obtain(entry, offline=offline, progress=progress)
 
 
 def named(

@@ -95,6 +95,25 @@ def test_what_was_pulled_needs_no_network(run: Run, pushed: str, server: HubServ
     assert len(server.requests) == before
 
 
+def test_a_batch_asks_the_hub_once_however_many_cases_it_has(
+    run: Run, pushed: str, server: HubServer, t1: Path, tmp_path: Path
+) -> None:
+    assert run("models", "pull", NAME).exit_code == 0
+    asked = []
+    for count in (1, 4):
+        folder = tmp_path / f"in{count}"
+        folder.mkdir()
+        for number in range(count):
+            (folder / f"case{number}_t1.nii.gz").write_bytes(t1.read_bytes())
+        before = len(server.requests)
+        result = run("batch", folder, tmp_path / f"out{count}", "--to", "t2", "-m", NAME, "--fast")
+        assert result.exit_code == 0, result.output
+        asked.append(len(server.requests) - before)
+        record = json.loads((tmp_path / f"out{count}" / "case0_t1_synth-t2.json").read_text(encoding="utf-8"))
+        assert record["model"]["origin"] == pushed
+    assert asked[0] == asked[1] == 1
+
+
 def test_the_card_and_the_index_say_what_the_run_said(pushed: str, server: HubServer) -> None:
     files = server.repos["lab/t1-to-t2"].commits[pushed.split("@")[1]]
     card, index = (files[name].content.decode() for name in ("README.md", "imputer.toml"))

@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imputer.io.dicom.frames import DicomSeries
-from imputer.io.dicom.geometry import LPS_TO_RAS
 from imputer.io.dicom.headers import integer, values
-from imputer.volume import Volume
+from imputer.volume import LPS_TO_RAS, Volume
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

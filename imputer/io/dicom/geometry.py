@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from imputer.errors import InputError
 from imputer.io.dicom.frames import Frame
 from imputer.io.header import VOXEL_LIMIT
+from imputer.volume import LPS_TO_RAS
 
 FEWEST_SLICES = 3
 SAME_ORIENTATION = 1e-3  # largest difference of a component of the direction vectors
@@ -26,9 +27,6 @@ THIN = 0.25  # but never more than this part of the spacing of very thin slices
 STEEPEST_TILT = 0.5  # degrees between the step from slice to slice and the normal
 WHOLE_GAP = 0.1  # how near to a whole number of steps a gap is, to say that slices are missing
 LISTED = 3  # gaps that are told one by one
-
-# DICOM positions are LPS: x grows to the left and y to the back, so that two signs differ from ours.
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,25 +11,20 @@ from numpy.typing import NDArray
 
 from imputer.errors import InputError
 from imputer.io.dicom import contrast, pixels, planes
-from imputer.io.dicom.choice import Fits, SeriesSummary, choose
+from imputer.io.dicom.choice import Fits, choose
 from imputer.io.dicom.content import safe_name
 from imputer.io.dicom.frames import DicomSeries, Frame
 from imputer.io.dicom.geometry import Grid
 from imputer.io.dicom.headers import first, integer, items, stripped
 from imputer.io.dicom.members import members
 from imputer.io.dicom.parse import read_whole
-from imputer.io.dicom.series import Content, Image, Series, body_part_of, find, nothing_in, scan
+from imputer.io.dicom.series import Content, Image, Series, body_part_of, find, nothing_in
 from imputer.io.dicom.volumes import MAGNITUDE, component, conditions_of
 from imputer.volume import Origin, Volume
 
-__all__ = ["peek_dicom", "read_dicom"]
+__all__ = ["read_dicom"]
 
 FORMAT = "dicom"
-
-
-def peek_dicom(path: Path) -> list[SeriesSummary]:
-    """All image series of an input, see `imputer.io.dicom.series.scan`."""
-    return scan(path)
 
 
 def read_dicom(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import numpy as np
-from numpy.typing import NDArray
 
 from imputer.errors import InputError
-from imputer.volume import Volume
+from imputer.volume import Volume, farthest_apart
 
 TOLERANCE_MM = 0.05  # of the corners: converters store affines as float32, and scanners round positions
 
@@ -33,17 +30,10 @@ def in_order_of(volume: Volume, reference: Volume) -> Volume:
     for number, axis in enumerate(axes):
         exact[axis, number] = -1 if reverse[number] else 1
         exact[axis, 3] = volume.shape[axis] - 1 if reverse[number] else 0
-    corners = _corners(reference.shape)
-    distance = np.abs((volume.affine @ exact - reference.affine) @ corners).max()
-    if distance > TOLERANCE_MM:
+    if farthest_apart(volume.affine @ exact, reference.affine, reference.shape) > TOLERANCE_MM:
         raise _another_grid()
     array = volume.array.transpose(axes)[tuple(slice(None, None, -1) if back else slice(None) for back in reverse)]
     return Volume(np.ascontiguousarray(array), reference.affine, volume.modality, reference.origin)
-
-
-def _corners(shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """Homogeneous voxel indices of the eight corners, (4, 8)."""
-    return np.array([[*corner, 1] for corner in product(*((0, size - 1) for size in shape))], dtype=np.float64).T
 
 
 def _another_grid() -> InputError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +41,7 @@ from imputer.io.dicom.written import (
     series,
 )
 from imputer.modality import Modality
-from imputer.volume import Volume
+from imputer.volume import LPS_TO_RAS, Volume, farthest_apart
 
 __all__ = ["Synthesis", "Written", "write_dicom"]
 
@@ -137,8 +137,7 @@ def _check(volume: Volume, like: DicomSeries, series_number: int | None) -> None
     shape = (like.frames[0].columns, like.frames[0].rows, len(like.frames))
     if volume.shape != shape:
         raise ValueError(f"a volume of shape {volume.shape} does not fit a series of {shape}")
-    corners = np.array([[*corner, 1] for corner in product(*((0, size - 1) for size in shape))], dtype=np.float64).T
-    if np.abs((volume.affine - _affine(like))[:3] @ corners).max() > GRID_TOLERANCE * min(volume.spacing):
+    if farthest_apart(volume.affine, _affine(like), shape) > GRID_TOLERANCE * min(volume.spacing):
         raise ValueError("the volume does not lie on the grid of the series")
     if not np.isfinite(volume.array).all():
         raise InputError("The synthetic volume has voxels that are not finite, and cannot be written as DICOM.")
@@ -155,7 +154,7 @@ def _affine(like: DicomSeries) -> NDArray[np.float64]:
     if len(like.frames) == 1:
         affine[:3, 2] = _normal(first)
     affine[:3, 3] = first.position
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return LPS_TO_RAS @ affine
 
 
 def _normal(frame: Frame) -> NDArray[np.float64]:

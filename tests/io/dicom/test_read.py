@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from pydicom import Dataset, dcmread, dcmwrite
 
 from imputer.errors import InputError, UsageError
-from imputer.io.dicom.read import peek_dicom, read_dicom
+from imputer.io.dicom.read import read_dicom
+from imputer.io.dicom.series import scan
 from imputer.modality import Modality
 from imputer.volume import Volume
 
@@ -199,7 +200,7 @@ def echoes(dataset: Dataset, k: int) -> None:
 def test_two_echoes_of_one_multi_frame_file_are_selected(tmp_path: Path) -> None:
     path = make_series(tmp_path, shape=(10, 8, 8), enhanced=True, edit=echoes)[0]
     assert "EchoTime=2.73, EchoTime=5.19" in refusal(path)
-    assert peek_dicom(path)[0].groups == ("EchoTime=2.73", "EchoTime=5.19")
+    assert scan(path)[0].groups == ("EchoTime=2.73", "EchoTime=5.19")
     volume = read_dicom(path, select=["EchoTime=5.19"])
     assert np.array_equal(volume.array, expected_volume(shape=(10, 8, 8)).array[:, :, 4:])
     assert volume.origin is not None and [frame.number for frame in volume.origin.header.frames] == [5, 6, 7, 8]
