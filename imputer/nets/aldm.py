@@ -1,4 +1,4 @@
-"""ALDM as one network: first stage with MS-SPADE, latent UNet, and the few-step projector, as far as they are there."""
+"""ALDM as one network: first stage with MS-SPADE, latent UNet and few-step projector, as far as they are there."""
 
 from __future__ import annotations
 
@@ -8,34 +8,25 @@ from torch import Tensor, nn
 from imputer.nets.latent_unet3d import LatentUNet, LatentUNetConfig
 from imputer.nets.vqgan3d import FirstStage, FirstStageConfig
 
+SMALLEST_UNET_FACTOR = 4  # of the released UNet; a first stage alone takes the same sizes, so that a UNet may follow
 
-class ALDM(nn.Module):
-    """The parts of one model; a first-stage file has no UNet, and only models trained here have a projector.
+
+class AutoencoderModel(nn.Module):
+    """A first stage alone: what the authors released.
 
     Parameters
     ----------
     first_stage : shape of the autoencoder and MS-SPADE.
-    unet : shape of the UNet that predicts the noise; None: there is none.
-    projector : shape of the UNet that predicts the clean latent in a few steps; None: there is none.
     """
 
-    def __init__(
-        self,
-        first_stage: FirstStageConfig,
-        unet: LatentUNetConfig | None = None,
-        projector: LatentUNetConfig | None = None,
-    ) -> None:
+    def __init__(self, first_stage: FirstStageConfig) -> None:
         super().__init__()
         self.first_stage = FirstStage(first_stage)
-        self.unet = None if unet is None else LatentUNet(unet)
-        self.projector = None if projector is None else LatentUNet(projector)
 
     @property
     def size_multiple(self) -> int:
         """Sizes of volumes are multiples of this: 16 in the released configuration."""
-        config = self.first_stage.config
-        unets = [each.config.factor for each in (self.unet, self.projector) if each is not None]
-        return config.factor * max(unets, default=4)
+        return self.first_stage.config.factor * SMALLEST_UNET_FACTOR
 
     def encode(self, x: Tensor) -> Tensor:
         """Encode volumes x (B, 1, I, J, K) in [-1, 1] to quantised latents (B, C, I/4, J/4, K/4)."""
@@ -49,13 +40,34 @@ class ALDM(nn.Module):
         """Decode latents z to volumes (B, 1, 4I, 4J, 4K), around [-1, 1] and not clamped."""
         return self.first_stage.decode(z)
 
+
+class ALDM(AutoencoderModel):
+    """First stage, the UNet that predicts the noise, and, in models trained here, the few-step projector.
+
+    Parameters
+    ----------
+    first_stage, unet : their shapes.
+    projector : shape of the UNet that estimates the clean latent in a few steps; None: there is none.
+    """
+
+    def __init__(
+        self, first_stage: FirstStageConfig, unet: LatentUNetConfig, projector: LatentUNetConfig | None = None
+    ) -> None:
+        super().__init__(first_stage)
+        self.unet = LatentUNet(unet)
+        self.projector = None if projector is None else LatentUNet(projector)
+
+    @property
+    def size_multiple(self) -> int:
+        """Sizes of volumes are multiples of this: 16 in the released configuration."""
+        factors = [each.config.factor for each in (self.unet, self.projector) if each is not None]
+        return self.first_stage.config.factor * max(SMALLEST_UNET_FACTOR, *factors)
+
     def denoise(
         self, z_t: Tensor, z_source: Tensor, z_target_like: Tensor, t: int | Tensor, class_index: int | Tensor
     ) -> Tensor:
-        """Predict the noise in z_t at time t, 0 to 999; latents (B, C, I, J, K). ValueError without a UNet."""
-        if self.unet is None:
-            raise ValueError("this model has no UNet: it is a first stage alone")
-        return self._predict(self.unet, z_t, z_source, z_target_like, t, class_index)
+        """Predict the noise in z_t at time t, 0 to 999; latents are (B, C, I, J, K)."""
+        return _predict(self.unet, z_t, z_source, z_target_like, t, class_index)
 
     def project(
         self, z_t: Tensor, z_source: Tensor, z_target_like: Tensor, t: int | Tensor, class_index: int | Tensor
@@ -63,14 +75,28 @@ class ALDM(nn.Module):
         """Estimate the clean latent z_0 from z_t at the step index t, 0 to 3. ValueError without a projector."""
         if self.projector is None:
             raise ValueError("this model has no projector")
-        return self._predict(self.projector, z_t, z_source, z_target_like, t, class_index)
+        return _predict(self.projector, z_t, z_source, z_target_like, t, class_index)
 
-    @staticmethod
-    def _predict(
-        network: LatentUNet, z_t: Tensor, z_source: Tensor, z_target_like: Tensor, t: int | Tensor, index: int | Tensor
-    ) -> Tensor:
-        latents = [z_t, z_source, z_target_like]
-        if network.config.inputs == 2 * z_t.shape[1]:  # the paper's variant: without the source's own latent
-            latents = [z_t, z_target_like]
-        out: Tensor = network(torch.cat(latents, dim=1), t, index)
-        return out
+
+def _predict(
+    network: LatentUNet, z_t: Tensor, z_source: Tensor, z_target_like: Tensor, t: int | Tensor, index: int | Tensor
+) -> Tensor:
+    latents = [z_t, z_source, z_target_like]
+    if network.config.inputs == 2 * z_t.shape[1]:  # the paper's variant: without the source's own latent
+        latents = [z_t, z_target_like]
+    out: Tensor = network(torch.cat(latents, dim=1), t, index)
+    return out
+
+
+def make_aldm(
+    first_stage: FirstStageConfig, unet: LatentUNetConfig | None = None, projector: LatentUNetConfig | None = None
+) -> AutoencoderModel:
+    """Make the model that has these parts; without a UNet it has no `denoise`.
+
+    ValueError for a projector without a UNet.
+    """
+    if unet is not None:
+        return ALDM(first_stage, unet, projector)
+    if projector is not None:
+        raise ValueError("a projector comes with the UNet that it was made from")
+    return AutoencoderModel(first_stage)
