@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +15,13 @@ from imputer.nets.checkpoint import load_strictly, read_tensors
 from imputer.seeds import derive_seed
 from imputer.train.config import TrainConfig
 from imputer.train.data import SliceSampler
-from imputer.train.ema import MovingAverage
+from imputer.train.parts import Losses, Parts
 from imputer.train.scores import HeldOut, score
 from imputer.train.ship import export_model
 from imputer.train.syndiff import Direction, Draw, SynDiffLosses, Window, make_direction
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-BETAS = (0.5, 0.9)  # of Adam
-Losses = dict[str, Tensor]
 
 
 class SynDiffTrainer:
@@ -61,39 +57,30 @@ class SynDiffTrainer:
             for direction in plain.values():
                 assert isinstance(direction.diffusive, nn.Module)
                 load_strictly(direction.diffusive, read_tensors(Path(config.initial)), Path(config.initial).name)
-        self._plain = plain
-        self.averages = {
-            f"{name}.{part}": MovingAverage(network.to(fabric.device), config.ema)
-            for name, direction in plain.items()
-            for part, network in direction.generators()
-        }
-        self.optimisers: dict[str, Any] = {}
+        self.parts = Parts(fabric)
         self.directions = {name: self._set_up(name, direction) for name, direction in plain.items()}
 
     def _set_up(self, name: str, direction: Direction) -> Direction:
         """Hand each network and its optimiser to the engine."""
+        config = self.config
         wrapped: dict[str, nn.Module] = {}
-        kinds = (
-            (direction.generators(), self.config.generator_rate),
-            (direction.critics(), self.config.discriminator_rate),
-        )
-        for networks, rate in kinds:
-            for part, network in networks:
-                optimiser = torch.optim.Adam(network.parameters(), lr=rate, betas=BETAS)
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-                wrapped[part], self.optimisers[f"{name}.{part}"] = self.fabric.setup(network, optimiser)
+        for _, network in (*direction.generators(), *direction.critics()):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for part, network in direction.generators():
+            wrapped[part] = self.parts.add(f"{name}.{part}", network, rate=config.generator_rate, ema=config.ema)
+        for part, network in direction.critics():
+            wrapped[part] = self.parts.add(f"{name}.{part}", network, rate=config.discriminator_rate)
         return Direction(**wrapped)
 
     def step(self, number: int) -> dict[str, float]:
         """Update the discriminators, then the generators, of every direction."""
-        self._set_rates(number)
+        config = self.config
+        self.parts.set_rates(number, steps=config.steps, final=config.final_rate, warmup=config.warmup)
         draws = {name: self._generator(number, name) for name in self.directions}
         images = {name: self._batch(name, draws[name]) for name in self.directions}
         losses = self._critic_step(number, images, draws)
         losses.update(self._generator_step(images, draws))
-        for name, direction in self._plain.items():
-            for part, network in direction.generators():
-                self.averages[f"{name}.{part}"].update(network)
+        self.parts.average()
         return {key: float(value.detach()) for key, value in losses.items()}
 
     def _generator(self, number: int, name: str) -> Generator:
@@ -107,18 +94,6 @@ class SynDiffTrainer:
         target, source = (first, None) if second is None else (second, first)
         device = self.fabric.device
         return target.to(device), None if source is None else source.to(device)
-
-    def _set_rates(self, number: int) -> None:
-        """Cosine from the full rate to the final one, after a linear warm-up."""
-        config = self.config
-        progress = number / max(config.steps, 1)
-        warm = min(1.0, (number + 1) / config.warmup) if config.warmup else 1.0
-        for key, optimiser in self.optimisers.items():
-            is_critic = key.endswith("critic")
-            full = config.discriminator_rate if is_critic else config.generator_rate
-            rate = config.final_rate + 0.5 * (full - config.final_rate) * (1 + math.cos(math.pi * progress))
-            for group in optimiser.param_groups:
-                group["lr"] = rate * warm
 
     def _critic_step(
         self, number: int, images: Mapping[str, tuple[Tensor, Tensor | None]], draws: Mapping[str, Generator]
@@ -143,7 +118,7 @@ class SynDiffTrainer:
                     x_other = images[self._other(name)][0]
                     parts["patch_critic"] = self.losses.patch_critic_loss(direction, other, x_0, x_other)
             for part, loss in parts.items():
-                self._update([f"{name}.{part}"], loss)
+                self.parts.update([f"{name}.{part}"], loss)
                 losses[f"{name}.{part}"] = loss
         return losses
 
@@ -167,7 +142,7 @@ class SynDiffTrainer:
                     parts.update(self.losses.translation_loss(direction, other, x_0, condition))
             losses.update({f"{name}.{part}": loss for part, loss in parts.items()})
         keys = [f"{name}.{part}" for name, direction in self.directions.items() for part, _ in direction.generators()]
-        self._update(keys, torch.stack(list(losses.values())).sum())
+        self.parts.update(keys, torch.stack(list(losses.values())).sum())
         return losses
 
     def _draw(self, like: Tensor, generator: Generator) -> tuple[Draw, Window]:
@@ -176,13 +151,6 @@ class SynDiffTrainer:
 
     def _rolls(self, generator: Generator) -> bool:
         return self.config.rollout > 0 and float(torch.rand((), generator=generator)) < self.config.rollout
-
-    def _update(self, keys: list[str], loss: Tensor) -> None:
-        for key in keys:
-            self.optimisers[key].zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        for key in keys:
-            self.optimisers[key].step()
 
     def _trainable(self, direction: Direction, *, critics: bool) -> None:
         """Let gradients flow into the discriminators or into the generators; the others are only passed through."""
@@ -194,27 +162,13 @@ class SynDiffTrainer:
     def _other(self, name: str) -> str:
         return "backward" if name == "forward" else "forward"
 
-    def _networks(self) -> Iterator[tuple[str, nn.Module]]:
-        for name, direction in self._plain.items():
-            for part, network in (*direction.generators(), *direction.critics()):
-                yield f"{name}.{part}", network
-
     def state(self) -> dict[str, Any]:
         """Return weights, averages and optimiser states by network."""
-        return {
-            "networks": {key: network.state_dict() for key, network in self._networks()},
-            "averages": {key: average.state_dict() for key, average in self.averages.items()},
-            "optimisers": {key: optimiser.state_dict() for key, optimiser in self.optimisers.items()},
-        }
+        return self.parts.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` returned."""
-        for key, network in self._networks():
-            network.load_state_dict(state["networks"][key])
-        for key, average in self.averages.items():
-            average.load_state_dict(state["averages"][key])
-        for key, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][key])
+        self.parts.load_state(state)
 
     def modalities(self, name: str) -> tuple[Modality, Modality]:
         """Return (source, target) of a direction."""
@@ -226,7 +180,7 @@ class SynDiffTrainer:
         results: dict[str, float] = {}
         for name, cases in self.held_out.items():
             if cases:
-                tensors = self.averages[f"{name}.diffusive"].tensors
+                tensors = self.parts.averages[f"{name}.diffusive"].tensors
                 picture = self.folder / "samples" / f"{name}_{number:07d}.png"
                 values = score(self.config, self.schedule, tensors, cases, picture, self.fabric.device)
                 results.update({f"{name}.{key}": value for key, value in values.items()})
@@ -238,7 +192,7 @@ class SynDiffTrainer:
             export_model(
                 self.config,
                 self.schedule,
-                self.averages[f"{name}.diffusive"].tensors,
+                self.parts.averages[f"{name}.diffusive"].tensors,
                 *self.modalities(name),
                 self.folder,
                 self.sizes[name],

@@ -4,12 +4,46 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection
+from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from imputer.errors import UsageError
 from imputer.files import replacing
+
+
+class Dataclass(Protocol):
+    """Any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+class LoopSettings(Protocol):
+    """What the training loop asks of the settings of any method."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+        ...
+
+    @property
+    def log_every(self) -> int:
+        """Steps between log lines."""
+        ...
+
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints."""
+        ...
+
+    @property
+    def validate_every(self) -> int:
+        """Steps between scores of held-out cases; 0: only at the end."""
+        ...
+
+
+Settings = TypeVar("Settings", bound=Dataclass)
 
 
 @dataclass(frozen=True)
@@ -115,6 +149,8 @@ class TrainConfig:
     """Volumes weigh the same, whatever their number of slices; else slices do."""
     augment: bool = True
     """Flips, affine and elastic warps, and on the source bias field, gamma, noise and resolution."""
+    intensity_strength: str = "strong"
+    """How far augmentation changes the source's gain, gamma and bias field: strong, weak or none."""
     seed: int = 0
     """Seed of weights, order, noise and augmentation."""
     precision: str = "32-true"
@@ -134,28 +170,35 @@ class TrainConfig:
     """Slices of each held-out volume that are scored during training."""
 
 
-def write_config(config: TrainConfig, path: Path, *, overwrite: bool = True) -> None:
+def write_config(config: Dataclass, path: Path, *, overwrite: bool = True) -> None:
     """Write the configuration as TOML."""
     lines = [f"{key} = {_toml(value)}" for key, value in asdict(config).items()]
     with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def read_config(path: Path) -> TrainConfig:
-    """Read what `write_config` wrote; UsageError names unknown settings."""
+def read_config(path: Path, kind: type[Settings]) -> Settings:
+    """Read what `write_config` wrote of a kind of configuration; UsageError names unknown settings."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path.name} is not a readable training configuration.") from error
-    known = {field.name for field in fields(TrainConfig)}
+    known = {field.name for field in fields(kind)}
     unknown = sorted(table.keys() - known)
     if unknown:
         raise UsageError(f"{path.name} has unknown settings: {', '.join(unknown)}.")
     values: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in table.items()}
     try:
-        return TrainConfig(**values)
+        return kind(**values)
     except TypeError as error:
-        raise UsageError(f"{path.name} lacks the folders source_dir, target_dir or output.") from error
+        raise UsageError(f"{path.name} lacks the folders of its data or its output.") from error
+
+
+def changes_of(config: Dataclass, before: Dataclass, free: Collection[str]) -> list[str]:
+    """Tell which settings differ, but for those that a resumed run may change."""
+    now, then = asdict(config), asdict(before)
+    names = [name for name in now if name not in free and now[name] != then[name]]
+    return [f"{name} was {then[name]}, now {now[name]}" for name in names]
 
 
 def _toml(value: Any) -> str:

@@ -61,7 +61,7 @@ def find_cases(
         if not paths:
             raise InputError(f"Folder {folder.name} holds no {modality} volume.", remedy="NIfTI files are expected.")
         for path in paths:
-            volumes = found.setdefault(_case_name(path, folder), {})
+            volumes = found.setdefault(case_name(path, folder), {})
             if modality in volumes:
                 both = f"{volumes[modality].name} and {path.name}"
                 raise InputError(f"Two files are the same {modality} of one case: {both}.", remedy="Remove one.")
@@ -82,15 +82,20 @@ def matches(name: str, texts: Iterable[str]) -> bool:
 
 def _volumes(folder: Path, modality: Modality) -> Iterable[Path]:
     """Yield the folder's volumes of a modality; files whose names tell no modality count when none does."""
-    if not folder.is_dir():
-        raise InputError(f"Folder {folder.name} does not exist.", remedy="Give a folder of NIfTI volumes.")
-    paths = sorted(path for path in folder.rglob("*") if path.name.endswith(READ) and path.is_file())
+    paths = volumes_below(folder)
     guesses = {path: guess_modality(path) for path in paths}
     named = [path for path in paths if guesses[path] == modality]
     return named or [path for path in paths if guesses[path] is None]
 
 
-def _case_name(path: Path, folder: Path) -> str:
+def volumes_below(folder: Path) -> list[Path]:
+    """Return all volumes below a folder, sorted; InputError where it does not exist."""
+    if not folder.is_dir():
+        raise InputError(f"Folder {folder.name} does not exist.", remedy="Give a folder of NIfTI volumes.")
+    return sorted(path for path in folder.rglob("*") if path.name.endswith(READ) and path.is_file())
+
+
+def case_name(path: Path, folder: Path) -> str:
     """Name a case by its path below the folder, without suffixes and the words that tell the modality."""
     return str(path.relative_to(folder).parent / key_of(without_modality(path.name)))
 
@@ -146,16 +151,23 @@ class SliceSampler:
     size : height and width of a batch.
     augmented : warp source and target together and change the source's intensities.
     balanced : volumes weigh the same instead, so that thin slices do not outnumber thick ones.
+    strength : how far augmentation changes intensities.
     """
 
     def __init__(
-        self, stacks: Sequence[Stack], size: tuple[int, int], *, augmented: bool, balanced: bool = False
+        self,
+        stacks: Sequence[Stack],
+        size: tuple[int, int],
+        *,
+        augmented: bool,
+        balanced: bool = False,
+        strength: augment.Strength = augment.STRENGTHS["strong"],
     ) -> None:
         self.stacks, self.size, self.augmented = [stack for stack in stacks if len(stack.slices)], size, augmented
         self._index = [(number, k) for number, stack in enumerate(self.stacks) for k in range(len(stack.slices))]
         if not self._index:
             raise InputError("No slice with content is left to train on.")
-        self._balanced = balanced
+        self._balanced, self._strength = balanced, strength
 
     def __len__(self) -> int:
         return len(self._index)
@@ -186,5 +198,5 @@ class SliceSampler:
         both = augment.spatial(both, self.size, generator) if self.augmented else augment.place(both, self.size)
         if stack.partner is None:
             return both, None
-        source = augment.intensity(both[:1], generator) if self.augmented else both[:1]
+        source = augment.intensity(both[:1], generator, self._strength) if self.augmented else both[:1]
         return source, both[1:]

@@ -12,7 +12,7 @@ import torch
 
 from imputer.errors import InputError, OutputError
 from imputer.files import make_folder, replacing
-from imputer.train.config import TrainConfig
+from imputer.train.config import LoopSettings
 
 LAST = "last.ckpt"
 
@@ -71,7 +71,7 @@ class RunLog:
 
 def run(
     trainer: Trainer,
-    config: TrainConfig,
+    config: LoopSettings,
     folder: Path,
     *,
     resume: bool,

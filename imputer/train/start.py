@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from imputer.diffusion.schedule import Schedule
-from imputer.errors import DeviceError, ImputerError, UsageError
+from imputer.errors import UsageError
 from imputer.io.dispatch import peek
 from imputer.modality import parse_modality
 from imputer.preprocess.orient import Orient
 from imputer.train import loop
 from imputer.train.adversarial_trainer import SynDiffTrainer
-from imputer.train.config import TrainConfig, read_config, write_config
+from imputer.train.augment import STRENGTHS
+from imputer.train.config import TrainConfig, changes_of, read_config, write_config
 from imputer.train.data import Case, SliceSampler, Stack, find_cases, matches, paired_stack, swapped, unpaired_stack
+from imputer.train.engine import launch
 from imputer.train.scores import HeldOut
 from imputer.train.ship import data_recipe
 from imputer.train.syndiff import network_config
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 TRANSLATOR_MULTIPLE = 4  # of unpaired training's ResNets
 SETTINGS = "config.toml"
@@ -40,6 +37,10 @@ def check(config: TrainConfig) -> None:
     for name in ("steps", "batch_size", "r1_every", "log_every", "checkpoint_every", "validation_slices", "devices"):
         if getattr(config, name) < 1:
             raise UsageError(f"The setting {name} is {getattr(config, name)}.", remedy="Give a number above 0.")
+    if config.intensity_strength not in STRENGTHS:
+        raise UsageError(
+            f"The intensity strength {config.intensity_strength!r} is unknown.", remedy=f"Use {', '.join(STRENGTHS)}."
+        )
     if config.direction not in DIRECTIONS:
         raise UsageError(f"Direction {config.direction!r} is unknown.", remedy="Use both, forward or backward.")
     if config.direction != "both" and not config.paired:
@@ -103,10 +104,10 @@ def start(
     """Train and return the model packages; see `imputer.train.loop.run`."""
     training, held_out = plan(config)
     folder = Path(config.output)
-    fabric = _engine(config)
+    fabric = launch(config.accelerator, config.devices, config.precision)
     loop.prepare_folder(folder, resume=resume)
     if resume and (folder / SETTINGS).exists():
-        _refuse_changes(config, read_config(folder / SETTINGS))
+        _refuse_changes(config, read_config(folder / SETTINGS, TrainConfig))
     write_config(config, folder / SETTINGS)
     names = DIRECTIONS[config.direction]
     if not fabric.is_global_zero:  # one process of several speaks
@@ -122,42 +123,11 @@ def start(
 
 def _refuse_changes(config: TrainConfig, before: TrainConfig) -> None:
     """Raise UsageError where a resumed run would not go on as it began: it would match no run of either settings."""
-    now, then = asdict(config), asdict(before)
-    names = [name for name in now if name not in FREE and now[name] != then[name]]
-    changed = [f"{name} was {then[name]}, now {now[name]}" for name in names]
-    if changed:
+    if changed := changes_of(config, before, FREE):
         raise UsageError(
             f"The run began with other settings: {'; '.join(changed)}.",
             remedy="Give the same ones, or train into a new folder (with --init to start from this run's model).",
         )
-
-
-def _engine(config: TrainConfig) -> Fabric:
-    """Return Lightning Fabric, launched.
-
-    Raises ImputerError, which names the extra, where it is not installed, DeviceError where the device is not there,
-    and UsageError for a name that Fabric does not know.
-    """
-    try:
-        from lightning_fabric import Fabric
-        from lightning_fabric.utilities.exceptions import MisconfigurationException
-    except ImportError as error:
-        raise ImputerError("Training needs the extra 'train'.", remedy="Run: pip install 'imputer[train]'.") from error
-    options: dict[str, Any] = {"strategy": "ddp_find_unused_parameters_true"} if config.devices > 1 else {}
-    try:
-        fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision, **options)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise UsageError(
-            f"Accelerator {config.accelerator!r} or precision {config.precision!r} is unknown.",
-            remedy="Use auto, cpu, cuda or mps, and 32-true, bf16-mixed or 16-mixed.",
-        ) from error
-    except (RuntimeError, MisconfigurationException) as error:
-        raise DeviceError(
-            f"{config.devices} x {config.accelerator} is not available on this machine.",
-            remedy="Use --device cpu or auto.",
-        ) from error
-    fabric.launch()
-    return fabric
 
 
 def _pair(config: TrainConfig, case: Case, name: str) -> Stack:
@@ -186,7 +156,8 @@ def _sampler(config: TrainConfig, cases: list[Case], name: str) -> SliceSampler:
         white = config.target_white if name == "forward" else config.source_white
         paths = [(case.name, case.target if name == "forward" else case.source) for case in cases]
         stacks = [unpaired_stack(case, path, data_recipe(config, white)) for case, path in paths if path is not None]
-    return SliceSampler(stacks, config.crop, augmented=config.augment, balanced=config.balance)
+    strength = STRENGTHS[config.intensity_strength]
+    return SliceSampler(stacks, config.crop, augmented=config.augment, balanced=config.balance, strength=strength)
 
 
 def _held_out(config: TrainConfig, cases: list[Case], name: str) -> list[HeldOut]:

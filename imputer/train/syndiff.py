@@ -13,15 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from imputer.diffusion.adversarial import posterior_step
 from imputer.diffusion.schedule import Schedule
 from imputer.nets.discriminators import PatchDiscriminator, TimeConditionalDiscriminator
 from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.nets.resnet import ResNetGenerator
+from imputer.train.chain import Chain
 from imputer.train.config import TrainConfig
 from imputer.train.losses import fake_loss, gradient_penalty, real_loss, structure_loss
-
-CLEAN_STD = 1e-4  # noise on x_0 where x_{t-1} is the clean image itself
 
 
 @dataclass
@@ -108,27 +106,15 @@ class SynDiffLosses:
     """
 
     def __init__(self, config: TrainConfig, schedule: Schedule, device: torch.device) -> None:
-        self.config, self.schedule = config, schedule
-        names = ("alphas", "betas", "alpha_bars_before", "posterior_x0", "posterior_xt", "posterior_std")
-        self._tables = {
-            name: torch.tensor(getattr(schedule, name), dtype=torch.float32, device=device) for name in names
-        }
-
-    def _at(self, name: str, t: Tensor) -> Tensor:
-        return self._tables[name][t][:, None, None, None]
+        self.config, self.chain = config, Chain(schedule, device)
 
     def diffuse(self, x_0: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         """Return a pair (x_{t-1}, x_t) of the forward process of x_0 (Eqs. 1 and 8)."""
-        share = self._at("alpha_bars_before", draw.t)
-        std = torch.sqrt(1 - share).clamp(min=CLEAN_STD)
-        x_before = share.sqrt() * x_0 + std * draw.before
-        x_t = self._at("alphas", draw.t).sqrt() * x_before + self._at("betas", draw.t).sqrt() * draw.forward
-        return x_before, x_t
+        return self.chain.diffuse(x_0, draw.t, draw.before, draw.forward)
 
     def step_back(self, estimate: Tensor, x_t: Tensor, draw: Draw) -> Tensor:
         """Draw x_{t-1} from the posterior of the estimate of x_0 and x_t (Eqs. 13-14)."""
-        mean = self._at("posterior_x0", draw.t) * estimate + self._at("posterior_xt", draw.t) * x_t
-        return mean + self._at("posterior_std", draw.t) * draw.posterior
+        return self.chain.step_back(estimate, x_t, draw.t, draw.posterior)
 
     def condition(self, direction: Direction, x_0: Tensor, partner: Tensor | None) -> Tensor:
         """Return the source image: the real partner, or the translation of the real target."""
@@ -143,26 +129,17 @@ class SynDiffLosses:
         out: Tensor = direction.diffusive(torch.cat([x_t, condition], dim=1), draw.t, draw.z)
         return out[:, :1].float()
 
-    @torch.no_grad()
     def rollout(self, direction: Direction, condition: Tensor, draw: Draw, generator: Generator) -> Tensor:
         """Return x_t for each row from the generator's own chain, from pure noise down to its t."""
-        shape, device = condition.shape, condition.device
 
         def fresh(*size: int) -> Tensor:
-            return torch.randn(size, generator=generator).to(device)
+            return torch.randn(size, generator=generator).to(condition.device)
 
-        x = fresh(*shape)
-        result = x.clone()
-        for t in reversed(range(self.schedule.steps)):
-            rows = draw.t == t
-            result[rows] = x[rows]
-            if not bool((draw.t < t).any()):
-                break
-            step = torch.full_like(draw.t, t)
-            z = fresh(*draw.z.shape)
-            x_0 = direction.diffusive(torch.cat([x, condition], dim=1), step, z)[:, :1].float()
-            x = posterior_step(x_0, x, t, self.schedule, fresh(*shape))
-        return result
+        def estimate(x: Tensor, t: Tensor) -> Tensor:
+            out: Tensor = direction.diffusive(torch.cat([x, condition], dim=1), t, fresh(*draw.z.shape))
+            return out[:, :1].float()
+
+        return self.chain.rollout(estimate, fresh(*condition.shape), draw.t, generator)
 
     def critic_loss(
         self, direction: Direction, x_0: Tensor, partner: Tensor | None, draw: Draw, window: Window, *, penalise: bool

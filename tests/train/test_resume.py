@@ -39,10 +39,10 @@ KINDS: dict[str, dict[str, Any]] = {
 SCRIPT = """
 import sys
 from pathlib import Path
-from imputer.train.config import read_config
+from imputer.train.config import TrainConfig, read_config
 from imputer.train.start import start
 for path in sys.argv[1:]:
-    start(read_config(Path(path)), resume=True)
+    start(read_config(Path(path), TrainConfig), resume=True)
 """
 
 

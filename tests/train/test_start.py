@@ -19,7 +19,7 @@ from imputer.nets.checkpoint import read_header
 from imputer.phantom import make_head
 from imputer.pretrained.load import load_model
 from imputer.synth import synthesise
-from imputer.train.config import read_config, write_config
+from imputer.train.config import TrainConfig, read_config, write_config
 from imputer.train.start import check, plan, start
 
 from .conftest import MakeConfig
@@ -129,7 +129,7 @@ def test_both_directions_come_out_and_work(make_config: MakeConfig, tmp_path: Pa
         assert outcome.volume.shape == head.shape
         assert np.isfinite(outcome.volume.array).all() and outcome.volume.array.std() > 0
     folder = tmp_path / "run"
-    assert read_config(folder / "config.toml") == config
+    assert read_config(folder / "config.toml", TrainConfig) == config
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 2]
     assert {"forward.psnr", "forward.ssim", "backward.psnr", "backward.ssim"} <= lines[-1].keys()
@@ -168,14 +168,14 @@ import sys
 from pathlib import Path
 import torch
 from imputer.train import loop
-from imputer.train.config import read_config
+from imputer.train.config import TrainConfig, read_config
 from imputer.train.start import start
 
 def keep(trainer, path, number):  # what each process holds at the end, not the first one only
     torch.save(trainer.state()["networks"], path.with_name(f"rank{int(not trainer.is_main)}.pth"))
 
 loop.save_checkpoint = keep
-start(read_config(Path(sys.argv[1])), on_step=lambda step, losses: print("step", step))
+start(read_config(Path(sys.argv[1]), TrainConfig), on_step=lambda step, losses: print("step", step))
 """
 
 

@@ -1,0 +1,38 @@
+"""Device, precision and distribution of a training run: Lightning Fabric, an extra."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from imputer.errors import DeviceError, ImputerError, UsageError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def launch(accelerator: str, devices: int, precision: str) -> Fabric:
+    """Return Lightning Fabric, launched.
+
+    Raises ImputerError, which names the extra, where it is not installed, DeviceError where the device is not there,
+    and UsageError for a name that Fabric does not know.
+    """
+    try:
+        from lightning_fabric import Fabric
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
+    except ImportError as error:
+        raise ImputerError("Training needs the extra 'train'.", remedy="Run: pip install 'imputer[train]'.") from error
+    options: dict[str, Any] = {"strategy": "ddp_find_unused_parameters_true"} if devices > 1 else {}
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=devices, precision=precision, **options)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise UsageError(
+            f"Accelerator {accelerator!r} or precision {precision!r} is unknown.",
+            remedy="Use auto, cpu, cuda or mps, and 32-true, bf16-mixed or 16-mixed.",
+        ) from error
+    except (RuntimeError, MisconfigurationException) as error:
+        raise DeviceError(
+            f"{devices} x {accelerator} is not available on this machine.",
+            remedy="Use --device cpu or auto.",
+        ) from error
+    fabric.launch()
+    return fabric
