@@ -55,7 +55,7 @@ class Box:
             boxes = [((old - new) // 2, new) for old, new in zip(shape[:2], reversed(self.size), strict=True)]
         starts, sizes = [start for start, _ in boxes], [size for _, size in boxes]
         array = np.full((*sizes, shape[2]), BACKGROUND, dtype=np.float32, order="F")
-        inside, outside = _overlap(shape[:2], starts, sizes)
+        inside, outside = overlap(shape[:2], starts, sizes)
         array[inside] = volume.array[outside]
         seen = [profile[part].sum() == profile.sum() for profile, part in zip(profiles, outside, strict=True)]
         undo = {"shape": list(shape), "start": starts, "affine": affine_to_json(volume.affine), "lossy": not all(seen)}
@@ -65,7 +65,7 @@ class Box:
     def inverse(self, volume: Volume, undo: Undo) -> Volume:
         """Volume of the former shape, -1 outside the box."""
         array = np.full(undo["shape"], BACKGROUND, dtype=np.float32, order="F")
-        inside, outside = _overlap(undo["shape"][:2], undo["start"], list(volume.shape[:2]))
+        inside, outside = overlap(undo["shape"][:2], undo["start"], list(volume.shape[:2]))
         array[outside] = volume.array[inside]
         return volume.with_grid(array, affine_from_json(undo["affine"]))
 
@@ -83,7 +83,7 @@ class Box:
         return start, size
 
 
-def _overlap(
+def overlap(
     shape: tuple[int, ...] | list[int], starts: list[int], sizes: list[int]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """What a box and a grid share, as slices of the box and slices of the grid."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imputer.errors import InputError, ModelError
-from imputer.preprocess.step import Undo
+from imputer.preprocess.step import Undo, is_number, shown
 from imputer.volume import Volume
 
+LEAST_WHITE, LARGEST_WHITE = 1e-6, 1e6  # a recipe may come with a foreign file
 Scale = Literal["global_mean", "volume_mean", "percentile"]
 
 
@@ -38,11 +38,11 @@ class Intensity:
     def __post_init__(self) -> None:
         if self.scale not in get_args(Scale):
             raise ModelError(
-                f"Unknown intensity scale {self.scale!r}.", remedy=f"Known are: {', '.join(get_args(Scale))}."
+                f"Unknown intensity scale {shown(self.scale)}.", remedy=f"Known are: {', '.join(get_args(Scale))}."
             )
-        if not 0 < self.white < math.inf:
-            raise ModelError("The white of an intensity scale must be above 0.")
-        if not 0 <= self.percentile <= 100:
+        if not is_number(self.white, LEAST_WHITE, LARGEST_WHITE):
+            raise ModelError(f"The white of an intensity scale must be {LEAST_WHITE:g} to {LARGEST_WHITE:g}.")
+        if not is_number(self.percentile, 0, 100):
             raise ModelError("The percentile of an intensity scale must be within 0 to 100.")
 
     def forward(self, volume: Volume) -> tuple[Volume, Undo]:
@@ -55,8 +55,8 @@ class Intensity:
         """
         g = self._reference(volume.array)
         scale = self.white * g
-        below, above = volume.array < 0, volume.array > scale
-        clipped = (int(np.count_nonzero(below)) + int(np.count_nonzero(above))) / volume.array.size
+        below, above = np.count_nonzero(volume.array < 0), np.count_nonzero(volume.array > scale)
+        clipped = (int(below) + int(above)) / volume.array.size
         array = np.divide(volume.array, np.float32(scale))
         np.clip(array, 0, 1, out=array)
         array *= 2

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imputer.errors import ModelError
-from imputer.preprocess.step import Undo, affine_from_json, affine_to_json
+from imputer.preprocess.step import Undo, affine_from_json, affine_to_json, shown
 from imputer.volume import Volume, spacing_of
 
 # Letter of an axis: the axis of RAS space that it lies along, and its direction there.
@@ -31,8 +31,9 @@ class Orient:
     codes: str = "LPS"
 
     def __post_init__(self) -> None:
-        if len(self.codes) != 3 or {_DIRECTIONS.get(code, (-1, 0))[0] for code in self.codes} != {0, 1, 2}:
-            raise ModelError(f"Axis codes are three letters such as LPS, not {self.codes!r}.")
+        known = isinstance(self.codes, str) and len(self.codes) == 3
+        if not known or {_DIRECTIONS.get(code, (-1, 0))[0] for code in self.codes} != {0, 1, 2}:
+            raise ModelError(f"Axis codes are three letters such as LPS, not {shown(self.codes)}.")
 
     def forward(self, volume: Volume) -> tuple[Volume, Undo]:
         """Volume with the named axes; its affine maps the new indices to the same places."""

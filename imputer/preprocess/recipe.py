@@ -2,66 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from imputer.errors import ModelError
-from imputer.preprocess.box import Box
+from imputer.preprocess.box import BACKGROUND, FOREGROUND_ABOVE, Box
+from imputer.preprocess.box3d import Box3d
 from imputer.preprocess.intensity import Intensity
+from imputer.preprocess.isotropic import Isotropic
 from imputer.preprocess.orient import Orient
+from imputer.preprocess.percentiles import Percentiles
 from imputer.preprocess.resample import Resample
 from imputer.preprocess.slices import Slices
-from imputer.preprocess.step import Stack, Step, Undo
+from imputer.preprocess.step import Stack, Step, Undo, shown
+from imputer.preprocess.whole import Whole
 from imputer.volume import Volume
 
-_STEPS: dict[str, type[Orient] | type[Resample] | type[Intensity] | type[Box] | type[Slices]] = {
+Last = Slices | Whole  # what a recipe ends with: from a volume to a stack
+_STEPS: dict[str, Callable[..., Step | Last]] = {
     "orient": Orient,
     "resample": Resample,
+    "isotropic": Isotropic,
     "intensity": Intensity,
+    "percentiles": Percentiles,
     "box": Box,
+    "box3d": Box3d,
     "slices": Slices,
+    "whole": Whole,
 }
+_SCALED = (Intensity, Percentiles)  # steps whose way back can end in another unit
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Steps in the order in which a volume takes them; the last, and only the last, is `Slices`."""
+    """Steps in the order in which a volume takes them; the last, and only the last, is `Slices` or `Whole`."""
 
-    steps: tuple[Step | Slices, ...]
+    steps: tuple[Step | Last, ...]
 
     def __post_init__(self) -> None:
-        places = [index for index, step in enumerate(self.steps) if isinstance(step, Slices)]
+        places = [index for index, step in enumerate(self.steps) if isinstance(step, Last)]
         if places != [len(self.steps) - 1]:
-            raise ModelError("A recipe ends with the step slices, and has it only once.")
+            raise ModelError("A recipe ends with the step slices or the step whole, and has none of them before.")
 
     @classmethod
-    def from_json(cls, data: list[dict[str, Any]]) -> Recipe:
-        """Recipe of `to_json`; ModelError for a step or a setting that does not exist."""
+    def from_json(cls, data: object) -> Recipe:
+        """Recipe of `to_json`; ModelError for what is none, and for a step or a setting that does not exist."""
+        if not isinstance(data, list):
+            raise ModelError("A recipe is a list of steps.")
         return cls(tuple(_step_from_json(item) for item in data))
 
     def to_json(self) -> list[dict[str, Any]]:
         """One dict a step: its name under "step", and its settings."""
-        names: dict[type, str] = {kind: name for name, kind in _STEPS.items()}
+        names = {kind: name for name, kind in _STEPS.items()}
         return [{"step": names[type(step)], **_settings(step)} for step in self.steps]
 
     def forward(self, volume: Volume) -> tuple[Stack, list[Undo]]:
-        """Stack (S, 1, H, W) float32 in [-1, 1] of a volume, and one record a step for `inverse`.
+        """Stack of a volume, and one record a step for `inverse`.
+
+        The stack is (S, 1, H, W) float32 after `Slices` and (1, 1, I, J, K) after `Whole`; in [-1, 1], but for the few
+        voxels that `Percentiles` leaves beyond.
 
         Raises
         ------
         InputError
-            Where the volume holds nothing above 0, or its pixels are absurdly large.
+            Where the volume holds nothing above 0, is nearly constant, or its pixels are absurdly large.
         """
         undo: list[Undo] = []
         for step in self.steps:
-            if isinstance(step, Slices):
+            if isinstance(step, Last):
                 stack, record = step.forward(volume)
                 return stack, [*undo, record]
             volume, record = step.forward(volume)
             undo.append(record)
-        raise AssertionError("a recipe ends with slices")  # __post_init__ saw to it
+        raise AssertionError("a recipe ends with a stack")  # __post_init__ saw to it
 
     def inverse(self, stack: Stack, undo: list[Undo], like: Volume, *, scale: float | None = None) -> Volume:
         """Volume of a stack, on the grid of `like`, the volume that the records come from.
@@ -69,7 +85,7 @@ class Recipe:
         Parameters
         ----------
         stack : Stack
-            (S, 1, H, W) in [-1, 1], of the shape that `forward` gave.
+            In [-1, 1], of the shape that `forward` gave.
         undo : list of dict
             Records of `forward`, also after a way through JSON.
         like : Volume
@@ -80,13 +96,13 @@ class Recipe:
         if len(undo) != len(self.steps):
             raise ValueError(f"{len(undo)} records do not fit {len(self.steps)} steps")
         last = self.steps[-1]
-        if not isinstance(last, Slices):
-            raise AssertionError("a recipe ends with slices")  # __post_init__ saw to it
+        if not isinstance(last, Last):
+            raise AssertionError("a recipe ends with a stack")  # __post_init__ saw to it
         volume = last.inverse(np.asarray(stack, dtype=np.float32), undo[-1])
         for step, record in zip(reversed(self.steps[:-1]), reversed(undo[:-1]), strict=True):
-            if isinstance(step, Slices):
+            if isinstance(step, Last):
                 continue
-            known = record if scale is None or not isinstance(step, Intensity) else {**record, "scale": scale}
+            known = record if scale is None or not isinstance(step, _SCALED) else {**record, "scale": scale}
             volume = step.inverse(volume, known)
         return replace(like.with_array(volume.array), modality=None)
 
@@ -107,16 +123,30 @@ def released_recipe(image_size: int = 256) -> Recipe:
     )
 
 
-def _step_from_json(item: dict[str, Any]) -> Step | Slices:
-    settings = dict(item)
+def aldm_recipe(mm: float = 1.0, white: float = 4.0, multiple: int = 16, margin: int = 4) -> Recipe:
+    """What our own models of whole volumes take: voxels of `mm` mm, the intensities of `default_recipe`, a 3-D box."""
+    box = Box3d(multiple, margin, above=FOREGROUND_ABOVE, background=BACKGROUND)
+    return Recipe((Orient("RAS"), Isotropic(mm), Intensity(white=white), box, Whole()))
+
+
+def aldm_released_recipe() -> Recipe:
+    """What the checkpoints of the ALDM authors take: 144 x 192 x 144 voxels of 1 mm round what is above 0, scaled by
+    percentiles. They cut larger heads; here the grid grows instead.
+    """
+    box = Box3d(16, least=(144, 192, 144))
+    return Recipe((Orient("RAS"), Isotropic(1.0), box, Percentiles(), Whole()))
+
+
+def _step_from_json(item: object) -> Step | Last:
+    settings = dict(item) if isinstance(item, dict) else {"step": item}
     name = settings.pop("step", None)
-    if name not in _STEPS:
-        raise ModelError(f"The recipe has an unknown step {name!r}.", remedy=f"Known are: {', '.join(_STEPS)}.")
+    if not isinstance(name, str) or name not in _STEPS:
+        raise ModelError(f"The recipe has an unknown step {shown(name)}.", remedy=f"Known are: {', '.join(_STEPS)}.")
     try:
         return _STEPS[name](**settings)
-    except TypeError as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"The settings of the step {name!r} of the recipe do not fit.") from error
 
 
-def _settings(step: Step | Slices) -> dict[str, Any]:
+def _settings(step: Step | Last) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(step).items()}

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from imputer.volume import Volume
 
 Undo = dict[str, Any]
-Stack = NDArray[np.float32]  # (S, 1, H, W), in [-1, 1]
+Stack = NDArray[np.float32]  # (S, 1, H, W) of slices or (1, 1, I, J, K) of a whole volume, in [-1, 1]
+LARGEST_VOXELS = 2**28  # of a grid that a step makes (1 GiB); only an affine in a wrong unit leads there
+_SHOWN = 60  # characters of a foreign text in a message
 
 
 class Step(Protocol):
@@ -28,6 +30,17 @@ class Step(Protocol):
 
     def inverse(self, volume: Volume, undo: Undo) -> Volume:
         """Put a volume of the changed grid back on the former one."""
+
+
+def is_number(value: object, low: float, high: float) -> bool:
+    """Whether a setting, which may come from a foreign file, is a number within `low` to `high`, both included."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def shown(value: object) -> str:
+    """A setting as a message has it: what a foreign file gives may be very long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def affine_to_json(affine: NDArray[np.float64]) -> list[list[float]]:
