@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,12 @@ from imputer.modality import Modality
 from imputer.preprocess.orient import Orient
 from imputer.report.provenance import RunRecord
 from imputer.results import Images, Plan, check_outputs, kinds_of, plan_of, write_results
+from imputer.scope import scope_warnings
 from imputer.told import notes_of, record_of, synthesis_of
 from imputer.volume import Volume
 from imputer.weights.find import Found, find_model
 from imputer.weights.hub import Progress
 from imputer.weights.package import non_commercial_notice
-
-HEAD_MM = (100.0, 500.0)  # in-plane extent that can be a head; beyond it the affine or the body part is another
-HEAD_PARTS = ("HEAD", "BRAIN", "SKULL", "HEADNECK", "FACE", "EYE", "ORBIT", "PITUITARY", "IAC")  # terms of DICOM
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class Settings:
     to: Modality
     from_: Modality | None = None
     steps: int | None = None
+    sampler: str | None = None
+    eta: float | None = None
     batch_size: int | str = "auto"
     precision: str = "auto"
     seed: int = 0
@@ -102,7 +102,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A case after the second stage: `stack` (S, 1, H, W) float32 in [-1, 1], with what undoes its preprocessing."""
+    """A case after the second stage: `stack` as its method takes it, float32 in [-1, 1], with what undoes it."""
 
     case: Loaded
     method: Method
@@ -121,13 +121,28 @@ def read_case(source: Path | Volume, output: Path | None, settings: Settings) ->
     ImputerError
         UsageError, InputError or OutputError.
     """
+    return read_cases(source, {settings.to: output}, settings)[settings.to]
+
+
+def read_cases(
+    source: Path | Volume, outputs: Mapping[Modality, Path | None], settings: Settings
+) -> dict[Modality, Loaded]:
+    """Read a source once for several targets, each with its output; else as `read_case`, but for `settings.to`."""
     started = time.monotonic()
     has_reference = settings.reference_dicom is not None
-    kinds = kinds_of(settings.output_types, output, is_dicom=_is_dicom(source), has_reference=has_reference)
-    plan = plan_of(output, kinds, samples=settings.samples, preview=settings.preview)
-    check_outputs(plan, None if isinstance(source, Volume) else source, overwrite=settings.overwrite)
-    volume = _loaded(source, settings)
-    return Loaded(volume, _like(volume, settings) if "dicom" in kinds else None, plan, started)
+    plans, kinds = {}, {}
+    for target, output in outputs.items():
+        kinds[target] = kinds_of(settings.output_types, output, is_dicom=_is_dicom(source), has_reference=has_reference)
+        plans[target] = plan_of(output, kinds[target], samples=settings.samples, preview=settings.preview)
+        check_outputs(plans[target], None if isinstance(source, Volume) else source, overwrite=settings.overwrite)
+    paths = [path for plan in plans.values() for path in plan.paths()]
+    if len(set(paths)) < len(paths):
+        raise UsageError("Several targets would be written to one file.", remedy="Give each a name of its own.")
+    volume = _loaded(source, settings, tuple(outputs))
+    like = _like(volume, settings) if any("dicom" in each for each in kinds.values()) else None
+    return {
+        target: Loaded(volume, like if "dicom" in kinds[target] else None, plans[target], started) for target in outputs
+    }
 
 
 def model_for(
@@ -153,8 +168,12 @@ def model_for(
     )
 
 
-def prepare_case(case: Loaded, method: Method, found: Found | None, settings: Settings) -> Prepared:
-    """Bring a case into the form that its method takes; `found` tells why the method was chosen.
+def prepare_case(
+    case: Loaded, method: Method, found: Found | None, settings: Settings, before: Prepared | None = None
+) -> Prepared:
+    """Bring a case into the form that its method takes.
+
+    `found` tells why the method was chosen; `before` is the same source prepared for another target.
 
     Raises
     ------
@@ -164,12 +183,21 @@ def prepare_case(case: Loaded, method: Method, found: Found | None, settings: Se
     """
     volume = case.volume
     _check_pair(method, volume, settings.to)
-    scope = [*_scope_warnings(volume, method, force=settings.force), *(found.cautions if found else ())]
-    number_format = choose_precision(settings.precision, method.device)
-    options = RunOptions(_case(volume), settings.seed, settings.steps, _batch_size(settings.batch_size), number_format)
-    stack, undo = method.recipe.forward(volume)
-    steps = settings.steps or method.steps
-    run = RunRecord(steps, settings.samples, settings.seed, number_format, str(method.device), 0.0)
+    sizes_are_told = found is not None and found.entry is not None
+    scope = scope_warnings(volume, method, force=settings.force, sizes_are_told=sizes_are_told)
+    scope += found.cautions if found else ()
+    options = _options(volume, method, settings)
+    sampling = method.sampling(options)
+    if sampling.steps == 0 and settings.samples > 1:
+        raise UsageError("Without a sampler all samples are the same.", remedy="Leave --samples out.")
+    if before is not None and before.method.recipe == method.recipe:
+        stack, undo = before.stack, before.undo
+    else:
+        stack, undo = method.recipe.forward(volume)
+    run = RunRecord(
+        sampling.steps, settings.samples, settings.seed, options.precision, str(method.device), 0.0,
+        sampling.name, sampling.eta,
+    )  # fmt: skip
     outcome = Outcome(
         volume,
         record=record_of(volume, settings.to, method, run, scope, undo),
@@ -183,7 +211,9 @@ def prepare_case(case: Loaded, method: Method, found: Found | None, settings: Se
 
 def draw_case(prepared: Prepared, progress: Progress | None = None) -> list[NDArray[np.float32]]:
     """Run the method, once for each sample; each result is like the stack. Raises DeviceError."""
-    return _draws(prepared.method, prepared.stack, prepared.options, prepared.run.samples, progress)
+    drawn = _draws(prepared.method, prepared.stack, prepared.options, prepared.run.samples, progress)
+    prepared.outcome.record.update(prepared.options.remarks)
+    return drawn
 
 
 def finish_case(prepared: Prepared, drawn: list[NDArray[np.float32]], settings: Settings) -> Outcome:
@@ -218,12 +248,12 @@ def _is_dicom(source: Path | Volume) -> bool:
     return is_dicom(source)
 
 
-def _loaded(source: Path | Volume, settings: Settings) -> Volume:
+def _loaded(source: Path | Volume, settings: Settings, targets: Sequence[Modality]) -> Volume:
     """Load the source with its modality; of a folder of DICOM series the one that fits."""
     said = settings.from_
 
     def fits(modality: Modality | None) -> bool:
-        return modality == said if said is not None else modality is not None and modality != settings.to
+        return modality == said if said is not None else modality is not None and modality not in targets
 
     if isinstance(source, Volume):
         volume = source
@@ -231,7 +261,7 @@ def _loaded(source: Path | Volume, settings: Settings) -> Volume:
         of_source = settings.reference_dicom is None  # else --series and --select speak of the reference
         series, select = (settings.series, settings.select) if of_source else (None, ())
         volume = load(source, series=series, select=select, fits=fits)
-    return replace(volume, modality=_source_modality(volume, said, settings.to))
+    return replace(volume, modality=_source_modality(volume, said, targets))
 
 
 def _like(volume: Volume, settings: Settings) -> Volume:
@@ -252,14 +282,14 @@ def _like(volume: Volume, settings: Settings) -> Volume:
     return like
 
 
-def _source_modality(volume: Volume, said: Modality | None, target: Modality) -> Modality:
+def _source_modality(volume: Volume, said: Modality | None, targets: Sequence[Modality]) -> Modality:
     source = said if said is not None else volume.modality
     if source is None:
         name = volume.origin.path.name if volume.origin else "the volume"
         by = "sequence parameters" if _is_dicom(volume) else "name"
         raise InputError(f"The modality of {name} cannot be told from its {by}.", remedy="Say it, e.g. --from t1.")
-    if source == target:
-        raise UsageError(f"Source and target are both {target}.", remedy="Ask for another modality with --to.")
+    if source in targets:
+        raise UsageError(f"Source and target are both {source}.", remedy="Ask for another modality with --to.")
     return source
 
 
@@ -276,28 +306,28 @@ def _batch_size(batch_size: int | str) -> int | None:
     return number
 
 
+def _options(volume: Volume, method: Method, settings: Settings) -> RunOptions:
+    return RunOptions(
+        case=_case(volume),
+        target=settings.to,
+        seed=settings.seed,
+        steps=settings.steps,
+        sampler=settings.sampler,
+        eta=settings.eta,
+        batch_size=_batch_size(settings.batch_size),
+        precision=choose_precision(settings.precision, method.device),
+    )
+
+
 def _check_pair(method: Method, volume: Volume, target: Modality) -> None:
-    if method.sources != (volume.modality,) or method.target != target:
-        made = f"{', '.join(method.sources)} to {method.target}"
+    if volume.modality not in method.sources or target not in method.targets:
+        made = f"{_any_of(method.sources)} to {_any_of(method.targets)}"
         raise ModelError(f"Model {method.identity.id} goes from {made}, not from {volume.modality} to {target}.")
 
 
-def _scope_warnings(volume: Volume, method: Method, *, force: bool) -> list[str]:
-    """Tell what about the input is outside the model's scope; InputError where that is hopeless and not forced."""
-    if method.identity.scope.get("body_part") != "head":
-        return []
-    warnings = []
-    extents = sorted(size * step for size, step in zip(volume.shape, volume.spacing, strict=True))
-    low, high = HEAD_MM
-    if not (low <= extents[1] and extents[2] <= high):
-        said = " x ".join(f"{extent:.0f}" for extent in extents)
-        warnings.append(f"The volume measures {said} mm, which no head does; the model was trained on heads.")
-    body_part = volume.origin.header.body_part if volume.origin is not None and _is_dicom(volume) else ""
-    if body_part and body_part not in HEAD_PARTS:
-        warnings.append(f"The series shows the body part {body_part}; the model was trained on heads.")
-    if warnings and not force:
-        raise InputError(" ".join(warnings), remedy="Check the input, or add --force.")
-    return warnings
+def _any_of(modalities: Sequence[Modality]) -> str:
+    *others, last = modalities
+    return f"{', '.join(others)} or {last}" if others else str(last)
 
 
 def _licence_warnings(method: Method) -> list[str]:
@@ -317,11 +347,11 @@ def _draws(
     method: Method, stack: NDArray[np.float32], options: RunOptions, samples: int, progress: Progress | None
 ) -> list[NDArray[np.float32]]:
     """Run the method once for each sample; the first sample of several is the single one of the same seed."""
-    done, total = 0, samples * len(stack)
+    done, total = 0, samples * method.units(stack, options)
 
-    def count(slices: int) -> None:
+    def count(units: int) -> None:
         nonlocal done
-        done += slices
+        done += units
         if progress is not None:
             progress("synthesis", done, total)
 

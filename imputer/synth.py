@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from imputer.case import Outcome, Settings, draw_case, finish_case, model_for, prepare_case, read_case
+from imputer.case import (
+    Outcome,
+    Prepared,
+    Settings,
+    draw_case,
+    finish_case,
+    model_for,
+    prepare_case,
+    read_cases,
+)
 from imputer.methods.base import Method, choose_device
 from imputer.modality import Modality, parse_modality
 from imputer.pretrained.load import build_model
@@ -13,7 +24,7 @@ from imputer.volume import Volume
 from imputer.weights.find import Found
 from imputer.weights.hub import Progress
 
-__all__ = ["Outcome", "synthesise"]
+__all__ = ["Outcome", "synthesise", "synthesise_each"]
 
 
 def synthesise(
@@ -24,6 +35,8 @@ def synthesise(
     model: str | Path | Method | None = None,
     device: str = "auto",
     steps: int | None = None,
+    sampler: str | None = None,
+    eta: float | None = None,
     batch_size: int | str = "auto",
     precision: str = "auto",
     seed: int = 0,
@@ -50,7 +63,8 @@ def synthesise(
     to, from_ : modalities; `from_` None: told by the file's name or the sequence parameters of a DICOM series.
     model : id, `hf://owner/repo[@revision]`, model package or loaded method; None: the best fitting one.
     device : auto, cpu, cuda, cuda:N or mps.
-    steps : reverse steps, at most the model's own number; fewer end at an earlier estimate.
+    steps : reverse steps; of an adversarial model at most its own number, fewer end at an earlier estimate.
+    sampler, eta : of a model that has several samplers: projector, ddim or none; and the noise of ddim, 0 to 1.
     batch_size : slices at once on an accelerator, or "auto"; a CPU takes one at a time.
     precision : auto, fp32, bf16 or fp16.
     seed : same seed, same volume, whatever the batch size.
@@ -77,6 +91,8 @@ def synthesise(
         to=parse_modality(str(to)),
         from_=parse_modality(str(from_)) if from_ is not None else None,
         steps=steps,
+        sampler=sampler,
+        eta=eta,
         batch_size=batch_size,
         precision=precision,
         seed=seed,
@@ -90,13 +106,67 @@ def synthesise(
         preview=preview,
         force=force,
     )
-    place = Path(output) if output is not None else None
-    case = read_case(source if isinstance(source, Volume) else Path(source), place, settings)
-    method, found = _method(model, case.volume, settings.to, device, anatomy, offline=offline, progress=progress)
-    prepared = prepare_case(case, method, found, settings)
+    outcomes = synthesise_each(
+        source if isinstance(source, Volume) else Path(source),
+        {settings.to: Path(output) if output is not None else None},
+        settings,
+        model=model,
+        device=device,
+        anatomy=anatomy,
+        offline=offline,
+        dry_run=dry_run,
+        progress=progress,
+    )
+    return next(outcomes)
+
+
+def synthesise_each(
+    source: Path | Volume,
+    outputs: Mapping[Modality, Path | None],
+    settings: Settings,
+    *,
+    model: str | Path | Method | None = None,
+    device: str = "auto",
+    anatomy: str | None = None,
+    offline: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Make several contrasts of one case, which is read once.
+
+    Everything is checked, read and prepared before this returns; a contrast is made and written as its outcome is
+    asked for. A model that makes several of them is loaded once.
+
+    Parameters
+    ----------
+    outputs : modalities to make, each with the file or DICOM folder to write; None: only return the volume.
+    settings : of all of them; `to` is not used.
+    model, device, anatomy, offline, dry_run, progress : as in `synthesise`.
+
+    Raises
+    ------
+    ImputerError
+        As `synthesise`.
+    """
+    started = time.monotonic()
+    cases = read_cases(source, outputs, settings)
+    loaded: dict[Path, Method] = {}
+    every: list[tuple[Prepared, Settings]] = []
+    for target, case in cases.items():
+        method, found = _method(model, case.volume, target, device, anatomy, loaded, offline=offline, progress=progress)
+        own = replace(settings, to=target)
+        every.append((prepare_case(case, method, found, own, every[-1][0] if every else None), own))
     if dry_run:
-        return prepared.outcome
-    return finish_case(prepared, draw_case(prepared, progress), settings)
+        return iter([prepared.outcome for prepared, _ in every])
+    return _made(every, time.monotonic() - started, progress)
+
+
+def _made(every: list[tuple[Prepared, Settings]], seconds: float, progress: Progress | None) -> Iterator[Outcome]:
+    """Draw and write what is prepared; each counts the seconds of reading and preparing as its own."""
+    while every:
+        prepared, settings = every.pop(0)
+        case = replace(prepared.case, started=time.monotonic() - seconds)
+        yield finish_case(replace(prepared, case=case), draw_case(prepared, progress), settings)
 
 
 def _method(
@@ -105,13 +175,16 @@ def _method(
     target: Modality,
     device: str,
     anatomy: str | None,
+    loaded: dict[Path, Method],
     *,
     offline: bool,
     progress: Progress | None,
 ) -> tuple[Method, Found | None]:
-    """Load the model, the best fitting one where none is named."""
+    """Load the model, the best fitting one where none is named; `loaded` holds those that are there already."""
     if model is not None and not isinstance(model, str | Path):
         return model, None
     place = choose_device(device)
     found = model_for(volume, target, model, anatomy, offline=offline, progress=progress)
-    return build_model(found, place), found
+    if found.path not in loaded:
+        loaded[found.path] = build_model(found, place)
+    return loaded[found.path], found

@@ -46,6 +46,7 @@ def record_of(
         scope_warnings=scope,
         recipe=method.recipe.to_json(),
         undo=undo,
+        outside=next((step["outside"] for step in undo if "outside" in step), None),
         versions=software_versions(),
         notes=notes_of(volume),
     )

@@ -40,7 +40,14 @@ STOREYS = {
     "__main__": 8,
 }
 # Files at the top that are one thing.
-PARTS = {"anatomy": "phantom", "mr_signal": "phantom", "results": "synth", "case": "synth", "told": "synth"}
+PARTS = {
+    "anatomy": "phantom",
+    "mr_signal": "phantom",
+    "results": "synth",
+    "case": "synth",
+    "told": "synth",
+    "scope": "synth",
+}
 GROUND = ("errors", "modality", "files", "seeds", "safetensors_header", "plain_zip")
 WITHOUT_TORCH = (*GROUND, "volume", "io", "preprocess", "phantom", "weights", "report", "cli")
 LONGEST_FILE = 400

@@ -45,7 +45,7 @@ def test_it_lists_what_exists_the_embedded_ones_first() -> None:
         ("syndiff-ixi-pd-t1", "pd->t1"),
         ("syndiff-brats-t1-t2", "t1->t2"),
         ("syndiff-brats-t2-t1", "t2->t1"),
-        ("aldm-brats2021-autoencoder", "t1+t1ce+t2+flair->t1+t1ce+t2+flair"),
+        ("aldm-brats2021-autoencoder", "t1/t1ce/t2/flair->t1/t1ce/t2/flair"),
     ]
     assert [entry.embedded for entry in ENTRIES] == [True] * 4 + [False] * 5
 
@@ -101,7 +101,9 @@ def test_what_others_released_is_told_not_fetched(entry: Entry) -> None:
         )
         assert command in entry.home.instructions
     else:
-        assert "cannot import it yet" in entry.home.instructions
+        classes = ",".join(entry.targets)
+        assert f"imputer models import STAGE2.ckpt --targets {classes} --output" in entry.home.instructions
+        assert f"--id {entry.id}." in entry.home.instructions
 
 
 def test_disdiff_has_no_weights_and_no_entry() -> None:

@@ -248,6 +248,8 @@ def _fingerprint(batch: Batch, entries: Sequence[Entry]) -> dict[str, Any]:
         "weights": {entry.id: entry.sha256 for entry in entries if wanted & set(entry.targets)},
         "anatomy": batch.anatomy or "",
         "steps": case.steps or 0,
+        "sampler": case.sampler,
+        "eta": case.eta,
         "precision": case.precision,
         "seed": case.seed,
         "samples": case.samples,

@@ -147,6 +147,8 @@ def command_of(job: Job, batch: Batch) -> str:
         ("--series", job.series),
         ("--model", batch.model),
         ("--steps", batch.case.steps),
+        ("--sampler", batch.case.sampler),
+        ("--eta", batch.case.eta),
         ("--seed", batch.case.seed or None),
         ("--anatomy", batch.anatomy),
     ):

@@ -220,7 +220,7 @@ class Worker:
 
     def _finish(self, piece: _Piece) -> None:
         assert piece.prepared is not None and piece.drawn is not None
-        slices = sum(len(each) for each in piece.drawn)
+        slices = sum(each.shape[-1] if each.ndim == 5 else len(each) for each in piece.drawn)  # of whole volumes: axial
         outcome = finish_case(piece.prepared, piece.drawn, self._settings(piece.job))
         piece.record = Record(
             piece.job.id,

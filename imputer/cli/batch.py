@@ -95,6 +95,8 @@ def batch(
     dask: Dask = None,
     steps: options.Steps = None,
     fast: options.Fast = False,
+    sampler: options.Sampler = None,
+    eta: options.Eta = None,
     batch_size: options.BatchSize = "auto",
     precision: options.Precision = "auto",
     seed: options.Seed = 0,
@@ -147,6 +149,8 @@ def _batch(given: dict[str, Any]) -> Batch:
     case = Settings(
         to=(targets or complete)[0],
         steps=options.chosen_steps(given["steps"], fast=given["fast"]),
+        sampler=options.checked_sampler(given["sampler"]),
+        eta=given["eta"],
         batch_size=options.checked_batch_size(given["batch_size"]),
         precision=options.checked_precision(given["precision"]),
         seed=given["seed"],

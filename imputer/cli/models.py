@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from imputer.cli import options
+from imputer.cli.model_checkpoints import import_checkpoint
+from imputer.cli.model_records import HEADING, readable, record_of, row_of
 from imputer.cli.output import Reporter, refuse_damaged, reports_errors, show_fields, show_json, show_table
 from imputer.errors import ModelError, UsageError
 from imputer.modality import Modality, parse_modality
 
 if TYPE_CHECKING:
-    from imputer.weights.manifest import Entry, Score
+    from imputer.weights.manifest import Entry
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -49,10 +51,9 @@ def list_models(as_json: options.AsJson = False) -> None:
 
     entries = (*all_entries(), *kept())
     if as_json:
-        show_json([_record(entry) for entry in entries])
+        show_json([record_of(entry) for entry in entries])
         return
-    heading = ["ID", "FROM", "TO", "METHOD", "SIZE", "LICENCE", "STATE"]
-    show_table([heading, *(_row(entry) for entry in entries)])
+    show_table([HEADING, *(row_of(entry) for entry in entries)])
 
 
 @app.command()
@@ -61,14 +62,14 @@ def info(model: options.ModelId, offline: options.Offline = False, as_json: opti
     """Say all that is known of one model: pair, scope, scores, licences, citation, file."""
     from imputer.weights.find import matching
 
-    records = [_record(entry) for entry in matching(model, offline=offline)]
+    records = [record_of(entry) for entry in matching(model, offline=offline)]
     if as_json:
         show_json(records if len(records) > 1 else records[0])
         return
     for number, record in enumerate(records):
         if number:
             typer.echo("")
-        show_fields(_readable(record))
+        show_fields(readable(record))
 
 
 @app.command()
@@ -184,6 +185,9 @@ def export(
         typer.echo(str(written))
 
 
+_OF_CHECKPOINTS = ("--from", "--to", "--targets", "--sources", "--output", "--image-size", "--steps")
+
+
 @app.command("import")
 @reports_errors
 def import_model(
@@ -191,70 +195,64 @@ def import_model(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="Archive of 'models export', model file (.safetensors), or the SynDiff authors' gen_diffusive_*.pth.",
+            help="Archive of 'models export', model file (.safetensors), the SynDiff authors' gen_diffusive_*.pth, "
+            "or the ALDM authors' .ckpt.",
         ),
     ],
     source: From = None,
     target: To = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(metavar="MOD,MOD", help="Modalities of the classes of an ALDM checkpoint, in their order."),
+    ] = None,
+    sources: Annotated[
+        str | None, typer.Option(metavar="MOD,MOD", help="Modalities it starts from; without, those of --targets.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="File to write; for a checkpoint, beside it without."),
     ] = None,
-    image_size: Annotated[int, typer.Option(min=1, help="Pixels a side that a checkpoint was trained with.")] = 256,
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps that a checkpoint was trained with.")] = 4,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, show_default="256", help="Pixels a side that SynDiff was trained with.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, show_default="4", help="Sampling steps that SynDiff was trained with.")
+    ] = None,
     identifier: Annotated[
         str | None, typer.Option("--id", metavar="ID", help="Id for a model file; its own without.")
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Bring in an archive or a model file, or turn a checkpoint of the SynDiff authors into a model file.
+    """Bring in an archive or a model file, or turn a checkpoint of the SynDiff or ALDM authors into a model file.
 
     Archives and model files are registered: from then on the model goes by its id, and `synth` may choose it. A
-    checkpoint needs --from and --to; the file that it becomes works with `imputer synth -m FILE`, or is imported in
-    turn. Only tensors are read from it; one that holds anything else is refused: reading could run code.
+    checkpoint of SynDiff needs --from and --to, one of ALDM (stage 1, stage 2 or latent diffusion) --targets; the file
+    that it becomes works with `imputer synth -m FILE`, or is imported in turn. Only tensors are read from it; one that
+    holds anything that could run code is refused.
+
+    Example: imputer models import last.ckpt --targets t1,t1ce,t2,flair
     """
     from imputer.weights.archive import is_archive, take_in, take_package
 
+    given = dict(zip(_OF_CHECKPOINTS, (source, target, targets, sources, output, image_size, steps), strict=True))
     archived = is_archive(file)
     if archived or file.suffix == ".safetensors":
-        if source or target or output:
-            raise UsageError(f"{file.name} says itself what it makes.", remedy="Leave --from, --to and --output out.")
+        if any(given.values()):
+            left = ", ".join(name for name, value in given.items() if value)
+            raise UsageError(f"{file.name} says itself what it makes.", remedy=f"Leave {left} out.")
         if archived:
             entry = take_in(file, overwrite=overwrite)
         else:
             entry = take_package(file, identifier=identifier, overwrite=overwrite)
         name, written = entry.id, entry.id
     else:
-        written = str(_import_checkpoint(file, source, target, output, image_size, steps, overwrite=overwrite))
+        written = str(import_checkpoint(file, given, overwrite=overwrite))
         name = Path(written).stem
     if as_json:
         show_json({"id": name, "model": written})
     else:
         typer.echo(written)
-
-
-def _import_checkpoint(
-    file: Path,
-    source: str | None,
-    target: str | None,
-    output: Path | None,
-    image_size: int,
-    steps: int,
-    *,
-    overwrite: bool,
-) -> Path:
-    if source is None or target is None:
-        raise UsageError("A checkpoint does not say what it makes.", remedy="Add for instance --from t1 --to t2.")
-    pair = parse_modality(source), parse_modality(target)
-    if pair[0] == pair[1]:
-        raise UsageError(f"--from and --to are both {pair[0].value}.", remedy="Give two different modalities.")
-    if output is not None and output.suffix != ".safetensors":
-        raise UsageError(f"{output.name} does not end in .safetensors.", remedy="Model files do.")
-    from imputer.pretrained.official_syndiff import import_checkpoint
-
-    out = output or file.with_suffix(".safetensors")
-    return import_checkpoint(file, *pair, out, image_size=image_size, steps=steps, overwrite=overwrite)
 
 
 @app.command()
@@ -301,90 +299,3 @@ def _say_licence(entry: Entry, report: Reporter) -> None:
 
     if entry.licence.non_commercial:
         report.warning(non_commercial_notice(entry.id, entry.licence.weights))
-
-
-def _row(entry: Entry) -> list[str]:
-    from imputer.weights.hub import name_of
-    from imputer.weights.store import file_of
-
-    licence = entry.licence.weights + (" (non-commercial)" if entry.licence.non_commercial else "")
-    pair = ["+".join(modalities) for modalities in (entry.sources, entry.targets)]
-    repo = name_of(entry).partition("@")[0]  # a commit is too long for a column, and --json has it
-    return [repo, *pair, entry.method, _megabytes(entry.bytes), licence, _state(entry, file_of(entry))]
-
-
-def _state(entry: Entry, file: Path | None) -> str:
-    """Where a model is, in a word: whether it can be used at once, or what has to be done first."""
-    if not entry.is_runnable:
-        return "import-only"
-    if entry.embedded:
-        return "embedded"
-    return "here" if file else "to pull"
-
-
-def _record(entry: Entry) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    from imputer.weights.hub import name_of
-    from imputer.weights.store import file_of
-
-    file = file_of(entry)
-    home = {key: str(value) for key, value in asdict(entry.home).items()}
-    return {
-        "id": entry.id,
-        "name": name_of(entry),
-        "title": entry.title,
-        "method": entry.method,
-        "from": "+".join(entry.sources),
-        "to": "+".join(entry.targets),
-        "version": entry.version,
-        "scope": asdict(entry.scope),
-        "trained_on": entry.trained_on,
-        "licence": entry.licence.weights,
-        "licences": asdict(entry.licence),
-        "citation": entry.citation,
-        "scores": [asdict(score) for score in entry.scores],
-        "state": _state(entry, file),
-        "embedded": entry.embedded,
-        "home": home,
-        "bytes": entry.bytes,
-        "sha256": entry.sha256,
-        "path": str(file) if file else None,
-    }
-
-
-def _readable(record: dict[str, Any]) -> dict[str, object]:
-    """The record with one line a field: what a person wants to read."""
-    scope, licence, home = record["scope"], record["licences"], record["home"]
-    kind = "non-commercial" if licence["non_commercial"] else "commercial use not excluded"
-    lines: dict[str, object] = {"id": record["name"]}
-    lines.update({key: record[key] for key in ("title", "method", "from", "to", "version")})
-    lines["anatomy"] = f"{scope['anatomy']}, skull-stripped: {scope['skull_stripped']}"
-    lines["trained for"] = f"pixels of {_span(scope['pixel_mm'])} mm, slices {_span(scope['slice_mm'])} mm apart"
-    lines.update({"note": scope["note"]} if scope["note"] else {})
-    lines["trained on"] = record["trained_on"]
-    lines["licence"] = f"weights {licence['weights']}; code {licence['code']}; data {licence['data']} ({kind})"
-    lines["citation"] = record["citation"]
-    lines.update({f"score {number}": _said(score) for number, score in enumerate(record["scores"], 1)})
-    lines["state"] = record["state"]
-    lines.update(home)
-    lines.update({"bytes": record["bytes"], "sha256": record["sha256"]} if record["sha256"] else {})
-    lines.update({"path": record["path"]} if record["path"] else {})
-    return lines
-
-
-def _span(values: tuple[float, float]) -> str:
-    low, high = values
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-def _said(score: Score | dict[str, Any]) -> str:
-    values = score if isinstance(score, dict) else vars(score)
-    beside = (
-        f", {values['baseline_name'] or 'baseline'} {values['baseline']:g}" if values["baseline"] is not None else ""
-    )
-    return f"{values['metric']} {values['value']:g}{beside} ({values['data']}, {values['case']})"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size else "-"

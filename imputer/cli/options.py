@@ -13,6 +13,7 @@ from imputer.modality import Modality, parse_modality
 
 _DEVICES = re.compile(r"auto|cpu|mps|(cuda|gpu)(:\d+)?")
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_SAMPLERS = ("projector", "ddim", "none")
 
 
 def complete_modality(incomplete: str) -> list[str]:
@@ -38,6 +39,13 @@ def checked_precision(text: str) -> str:
     """The precision as given; UsageError unless it is one of those that exist."""
     if text not in _PRECISIONS:
         raise UsageError(f"There is no precision {text!r}.", remedy=f"Use one of {', '.join(_PRECISIONS)}.")
+    return text
+
+
+def checked_sampler(text: str | None) -> str | None:
+    """The sampler as given; UsageError unless it is one of those that exist. Whether the model has it shows later."""
+    if text is not None and text not in _SAMPLERS:
+        raise UsageError(f"There is no sampler {text!r}.", remedy=f"Use one of {', '.join(_SAMPLERS)}.")
     return text
 
 
@@ -161,6 +169,20 @@ Output = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Sampling steps; the model's own without.")]
 Fast = Annotated[bool, typer.Option("--fast", "-f", help="One sampling step: quicker, with less detail.")]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="projector|ddim|none",
+        rich_help_panel=_RUN,
+        help="How a model of whole volumes samples; none: not at all. The model's own without.",
+    ),
+]
+Eta = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, max=1.0, rich_help_panel=_RUN, help="Noise of the sampler ddim: 0 none, 1 as much as it can take."
+    ),
+]
 Samples = Annotated[int, typer.Option(min=1, help="Draw several; writes their mean and standard deviation.")]
 OutputTypes = Annotated[
     list[str] | None,

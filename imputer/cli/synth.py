@@ -15,11 +15,12 @@ from imputer.files import is_nifti_name, synthetic_name
 from imputer.modality import Modality, parse_modality
 
 if TYPE_CHECKING:
-    from imputer.synth import Outcome
+    from imputer.case import Outcome, Settings
 
 app = typer.Typer()
 
 Jobs = list[tuple[Modality, Path]]  # each target with the file that it is written to
+_OF_THE_RUN = ("model", "device", "anatomy", "offline", "dry_run")  # options that are arguments of the spine itself
 
 Inputs = Annotated[
     list[str] | None,
@@ -43,6 +44,8 @@ def synth(
     device: options.Device = "auto",
     steps: options.Steps = None,
     fast: options.Fast = False,
+    sampler: options.Sampler = None,
+    eta: options.Eta = None,
     batch_size: options.BatchSize = "auto",
     precision: options.Precision = "auto",
     seed: options.Seed = 0,
@@ -74,48 +77,52 @@ def synth(
     source, origin = _one_input(inputs or [], named or [], from_)
     kinds = _kinds(source, output_type or [], output, reference_dicom)
     jobs = _jobs(source, options.chosen_targets(to), output, kinds)
-    settings: dict[str, Any] = {
-        "from_": origin,
-        "model": model,
-        "device": options.checked_device(device),
-        "steps": options.chosen_steps(steps, fast=fast),
-        "batch_size": options.checked_batch_size(batch_size),
-        "precision": options.checked_precision(precision),
-        "seed": seed,
-        "samples": samples,
-        "output_types": kinds,
-        "series": series,
-        "select": select or [],
-        "reference_dicom": reference_dicom,
-        "series_number": series_number,
-        "overwrite": overwrite,
-        "preview": preview,
-        "force": force,
-        "anatomy": anatomy,
-        "offline": offline,
-    }
+    options.checked_device(device)
+    given = locals()
     report = Reporter(quiet=quiet, verbose=verbose, log_json=log_json, progress=not no_progress)
-    _run(source, jobs, settings, report, dry_run=dry_run)
+    _run(source, jobs, _settings(given), report, {name: given[name] for name in _OF_THE_RUN})
 
 
-def _run(source: Path, jobs: Jobs, settings: dict[str, Any], report: Reporter, *, dry_run: bool) -> None:
-    """Make the targets one after the other; of several, all are tried dry before the first one is made."""
-    several = len(jobs) > 1
-    with output_folder(jobs[0][1].parent) if several or "dicom" in settings["output_types"] else nullcontext():
-        for target, path in jobs if several else ():
+def _settings(given: dict[str, Any]) -> Settings:
+    """What holds for every target, from the options."""
+    from imputer.case import Settings
+
+    return Settings(
+        to=given["jobs"][0][0],
+        from_=given["origin"],
+        steps=options.chosen_steps(given["steps"], fast=given["fast"]),
+        sampler=options.checked_sampler(given["sampler"]),
+        eta=given["eta"],
+        batch_size=options.checked_batch_size(given["batch_size"]),
+        precision=options.checked_precision(given["precision"]),
+        seed=given["seed"],
+        samples=given["samples"],
+        output_types=given["kinds"],
+        series=given["series"],
+        select=tuple(given["select"] or ()),
+        reference_dicom=given["reference_dicom"],
+        series_number=given["series_number"],
+        overwrite=given["overwrite"],
+        preview=given["preview"],
+        force=given["force"],
+    )
+
+
+def _run(source: Path, jobs: Jobs, settings: Settings, report: Reporter, run: dict[str, Any]) -> None:
+    """Make the targets one after the other; nothing is made before all that can be checked is."""
+    from imputer.synth import synthesise_each
+
+    needs_folder = len(jobs) > 1 or "dicom" in settings.output_types
+    with output_folder(jobs[0][1].parent) if needs_folder else nullcontext():
+        report.note(f"{source.name} -> {', '.join(target.value for target, _ in jobs)}", level=1)
+        with report.running():
+            outcomes = synthesise_each(source, dict(jobs), settings, progress=report.step, **run)
+        while True:
             with report.running():
-                _make(source, target, path, settings, dry_run=True, progress=report.step)
-        for target, path in jobs:
-            report.note(f"{source.name} -> {target.value}", level=1)
-            with report.running():
-                outcome = _make(source, target, path, settings, dry_run=dry_run, progress=report.step)
-            _say(outcome, report, dry_run=dry_run)
-
-
-def _make(source: Path, target: Modality, path: Path, settings: dict[str, Any], **more: Any) -> Outcome:
-    from imputer.synth import synthesise
-
-    return synthesise(source, to=target, output=path, **settings, **more)
+                outcome = next(outcomes, None)
+            if outcome is None:
+                return
+            _say(outcome, report, dry_run=run["dry_run"])
 
 
 def _say(outcome: Outcome, report: Reporter, *, dry_run: bool) -> None:

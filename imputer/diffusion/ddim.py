@@ -44,7 +44,7 @@ class LinearSchedule:
         return np.asarray(np.cumprod(1 - betas), dtype=np.float64)
 
     def ddim_times(self, steps: int) -> NDArray[np.int64]:
-        """Return the times of so many steps, ascending: 1, 1 + times/steps, ... ValueError unless steps divide times."""
+        """Return the times of so many steps, ascending: 1, 1 + times/steps, ...; ValueError unless they divide them."""
         if not FEWEST <= steps <= min(MOST, self.times // 2) or self.times % steps:
             raise ValueError(f"{steps} steps do not divide {self.times} times")
         return np.arange(0, self.times, self.times // steps, dtype=np.int64) + 1

@@ -44,3 +44,26 @@ class SliceNoise:
         """Return the next draw, (B, *shape) float32 from N(0, I)."""
         draws = [torch.randn(shape, generator=generator) for generator in self._generators]
         return torch.stack(draws).expand(self._rows, *shape).to(self.device)
+
+
+class WindowNoise:
+    """Source of the noise of a part of a grid: what the whole grid would draw, cut to the part.
+
+    Parameters
+    ----------
+    noise : source for the whole grid; every part needs a fresh one.
+    grid : size of the whole grid.
+    window : the part, a slice for each axis of the grid.
+    """
+
+    def __init__(self, noise: SliceNoise, grid: Sequence[int], window: Sequence[slice]) -> None:
+        self._noise = noise
+        self._grid = tuple(grid)
+        self._window = tuple(window)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return the next draw, (B, *shape) float32 from N(0, I); `shape` is channels, then the size of the window."""
+        part = self._noise.normal(shape[0], *self._grid)[(slice(None), slice(None), *self._window)]
+        if part.shape[1:] != shape:
+            raise ValueError(f"the noise of the window has the shape {tuple(part.shape[1:])}, not {shape}")
+        return part

@@ -49,6 +49,10 @@ class RunOptions:
     batch_size : slices at once on an accelerator; None: chosen by the method. A CPU takes one at a time.
     precision : fp32, bf16 or fp16.
     shared_noise : the same noise for all slices of the volume; None: the method's default.
+    target : modality to make, one of the method's; None: the only one that it has.
+    sampler : of a method that has several: projector, ddim or none; None: the model's own.
+    eta : noise of the DDIM sampler, 0 to 1; None: the model's own.
+    remarks : filled by `run` with what only it finds out and the sidecar shall say, e.g. that it went in tiles.
     """
 
     case: str
@@ -57,20 +61,40 @@ class RunOptions:
     batch_size: int | None = None
     precision: str = "fp32"
     shared_noise: bool | None = None
+    target: Modality | None = None
+    sampler: str | None = None
+    eta: float | None = None
+    remarks: dict[str, Any] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a method samples in a run.
+
+    Parameters
+    ----------
+    steps : reverse steps, 0 where nothing is sampled.
+    name : of the sampler; "" for a method that has only one.
+    eta : noise of the DDIM sampler; None for others.
+    """
+
+    steps: int
+    name: str = ""
+    eta: float | None = None
 
 
 class Method(Protocol):
-    """A loaded model: sources and target, the recipe that feeds it, and `run`."""
+    """A loaded model: what it makes of what (one of `sources` at a time), the recipe that feeds it, and `run`."""
 
     sources: tuple[Modality, ...]
-    target: Modality
+    targets: tuple[Modality, ...]
     recipe: Recipe
     identity: Identity
     output_scale: float
 
     @property
     def steps(self) -> int:
-        """Reverse steps that the model was trained for."""
+        """Reverse steps that the model takes unless told otherwise."""
         ...
 
     @property
@@ -78,10 +102,22 @@ class Method(Protocol):
         """Where the network lives."""
         ...
 
+    def sampling(self, options: RunOptions) -> Sampling:
+        """Say how a run with these options samples; UsageError where the model cannot do what they ask for."""
+        ...
+
+    def units(self, stack: NDArray[np.float32], options: RunOptions) -> int:
+        """Return the units of work that `run` reports in all; UsageError as `sampling`."""
+        ...
+
     def run(
-        self, stack: NDArray[np.float32], options: RunOptions, on_slices: Callable[[int], None] | None = None
+        self, stack: NDArray[np.float32], options: RunOptions, on_units: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Turn source slices (S, 1, H, W) in [-1, 1] into target slices of the same shape and range."""
+        """Turn a source stack in [-1, 1] into one of the target, of the same shape and range.
+
+        The stack is (S, 1, H, W) for a method that works by slices, (1, 1, I, J, K) for one that takes whole volumes.
+        `on_units` is told the units of work done, each time some are.
+        """
         ...
 
 

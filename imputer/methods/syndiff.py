@@ -18,7 +18,7 @@ from imputer.diffusion.adversarial import sample
 from imputer.diffusion.noise import SliceNoise
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import DeviceError, ModelError, UsageError
-from imputer.methods.base import PRECISIONS, Identity, RunOptions, to_array, to_tensor
+from imputer.methods.base import PRECISIONS, Identity, RunOptions, Sampling, to_array, to_tensor
 from imputer.modality import Modality, parse_modality
 from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.preprocess.recipe import Recipe
@@ -60,7 +60,7 @@ class SynDiff:
         self.schedule = schedule
         self.recipe = recipe
         self.sources: tuple[Modality, ...] = (source,)
-        self.target = target
+        self.targets: tuple[Modality, ...] = (target,)
         self.output_scale = output_scale
         self.identity = identity
         self.shared_noise = shared_noise
@@ -76,21 +76,35 @@ class SynDiff:
         device: torch.device = next(self.generator.parameters()).device
         return device
 
+    def sampling(self, options: RunOptions) -> Sampling:
+        """Say in how many steps a run with these options samples; UsageError for what the model has not."""
+        if options.sampler is not None or options.eta is not None:
+            raise UsageError(
+                f"Model {self.identity.id} has one sampler and no eta.", remedy="Leave --sampler and --eta out."
+            )
+        if options.steps is not None and not 1 <= options.steps <= self.steps:
+            raise UsageError(f"Model {self.identity.id} runs 1 to {self.steps} steps, not {options.steps}.")
+        return Sampling(options.steps or self.steps)
+
+    def units(self, stack: NDArray[np.float32], options: RunOptions) -> int:
+        """Return the number of slices: what `run` reports as it goes."""
+        self.sampling(options)
+        return len(stack)
+
     def run(
-        self, stack: NDArray[np.float32], options: RunOptions, on_slices: Callable[[int], None] | None = None
+        self, stack: NDArray[np.float32], options: RunOptions, on_units: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
         """Synthesise the target of source slices (S, 1, H, W) in [-1, 1]; same shape and range.
 
         Slices that are all background are written as background without running the network. The noise of a slice
         depends on (seed, case, slice index) alone, so neither that nor the batch size changes the other slices.
-        Out of memory halves the batch; DeviceError when one slice does not fit. `on_slices` is told the slices done.
+        Out of memory halves the batch; DeviceError when one slice does not fit. `on_units` is told the slices done.
         """
-        if options.steps is not None and not 1 <= options.steps <= self.steps:
-            raise UsageError(f"Model {self.identity.id} runs 1 to {self.steps} steps, not {options.steps}.")
+        self.sampling(options)
         result = np.full_like(stack, BACKGROUND)
         pending = [int(k) for k in np.flatnonzero((stack > BACKGROUND).any(axis=(1, 2, 3)))]
-        if on_slices is not None:
-            on_slices(len(stack) - len(pending))
+        if on_units is not None:
+            on_units(len(stack) - len(pending))
         size = 1 if self.device.type == "cpu" else options.batch_size or GPU_BATCH
         while pending:
             batch = pending[:size]
@@ -105,8 +119,8 @@ class SynDiff:
                 torch.cuda.empty_cache()
                 continue
             pending = pending[size:]
-            if on_slices is not None:
-                on_slices(len(batch))
+            if on_units is not None:
+                on_units(len(batch))
         return result
 
     def _run_batch(self, stack: NDArray[np.float32], indices: list[int], options: RunOptions) -> NDArray[np.float32]:

@@ -72,10 +72,13 @@ class ALDM(AutoencoderModel):
     def project(
         self, z_t: Tensor, z_source: Tensor, z_target_like: Tensor, t: int | Tensor, class_index: int | Tensor
     ) -> Tensor:
-        """Estimate the clean latent z_0 from z_t at the step index t, 0 to 3. ValueError without a projector."""
+        """Estimate the clean latent z_0 from z_t at the step index t, 0 to 3. ValueError without a projector.
+
+        The network gives what the target-like latent lacks, so that a fresh one begins with MS-SPADE's result.
+        """
         if self.projector is None:
             raise ValueError("this model has no projector")
-        return _predict(self.projector, z_t, z_source, z_target_like, t, class_index)
+        return z_target_like + _predict(self.projector, z_t, z_source, z_target_like, t, class_index)
 
 
 def _predict(

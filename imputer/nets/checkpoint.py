@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from imputer.errors import ModelError
 from imputer.files import replacing
-from imputer.safetensors_header import HEADER_KEY, PACKAGE_FORMAT, check, read_layout
+from imputer.safetensors_header import HEADER_KEY, PACKAGE_FORMAT, check, read_layout, visible
 
-_LISTED = 40  # names in a message
+_LISTED, _LONGEST = 40, 200  # names in a message, and characters of each
 
 
 def write_package(
@@ -83,4 +83,4 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -
 def _complaint(kind: str, names: list[str]) -> str:
     """List the names of one kind of misfit, or nothing; of a foreign file there may be very many."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"{kind} {', '.join(names[:_LISTED])}{more}" if names else ""
+    return f"{kind} {', '.join(visible(each, longest=_LONGEST) for each in names[:_LISTED])}{more}" if names else ""

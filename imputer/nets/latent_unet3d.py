@@ -14,11 +14,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imputer.nets.layers3d import Upsample, conv3, per_class
+from imputer.nets.layers3d import Upsample, check_limits, conv3, per_class
 
 NORM_EPSILON = 1e-5
 GROUPS = 32
 CONDITIONS = ("embedding", "cross_attention")
+# What a configuration may say at least and at most; the released one is far from either end.
+_LIMITS = {
+    "width": (1, 4096),
+    "channel_multipliers": (1, 64),
+    "blocks_per_level": (1, 32),
+    "attention_factors": (1, 1 << 7),
+    "head_channels": (1, 4096),
+    "inputs": (1, 4096),
+    "outputs": (1, 4096),
+    "classes": (1, 64),
+    "groups": (1, 4096),
+}
+_MOST_LEVELS = 8
 
 
 @dataclass(frozen=True)
@@ -52,11 +65,10 @@ class LatentUNetConfig:
     groups: int = GROUPS
 
     def __post_init__(self) -> None:
-        """ValueError where the numbers make no network: they may come from a foreign file."""
-        sizes = (self.width, *self.channel_multipliers, self.blocks_per_level, self.head_channels, self.inputs)
-        sizes += (self.outputs, self.classes, self.groups, *self.attention_factors)
-        if any(type(size) is not int or not 1 <= size <= 65536 for size in sizes) or not self.channel_multipliers:
-            raise ValueError("the sizes of a UNet must be whole numbers above 0")
+        """ValueError where a number is none, or beyond any network: they may come from a foreign file."""
+        check_limits(self, _LIMITS)
+        if not 1 <= len(self.channel_multipliers) <= _MOST_LEVELS:
+            raise ValueError(f"the levels are not 1 to {_MOST_LEVELS}")
         if self.condition not in CONDITIONS:
             raise ValueError(f"condition is not one of {', '.join(CONDITIONS)}")
         if self.width % self.groups or self.width % 2:
@@ -89,9 +101,7 @@ class ResidualBlock(nn.Module):
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding, outputs))
         last = conv3(outputs, outputs)
         nn.init.zeros_(last.weight)
-        self.out_layers = nn.Sequential(
-            nn.GroupNorm(groups, outputs, eps=NORM_EPSILON), nn.SiLU(), nn.Identity(), last
-        )
+        self.out_layers = nn.Sequential(nn.GroupNorm(groups, outputs, eps=NORM_EPSILON), nn.SiLU(), nn.Identity(), last)
         self.skip_connection = nn.Identity() if inputs == outputs else nn.Conv3d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -119,7 +129,7 @@ class Attention(nn.Module):
         qkv = self.qkv(self.norm(x).flatten(2)).view(batch, self.heads, 3, channels // self.heads, -1)
         q, k, v = (part.transpose(2, 3) for part in qkv.unbind(2))
         attended = F.scaled_dot_product_attention(q.contiguous(), k.contiguous(), v.contiguous())
-        out = self.proj_out(attended.transpose(2, 3).reshape(batch, channels, -1))
+        out: Tensor = self.proj_out(attended.transpose(2, 3).reshape(batch, channels, -1))
         return x + out.view_as(x)
 
 
@@ -208,6 +218,7 @@ class LatentUNet(nn.Module):
                 self.output_blocks.append(block)
         head = conv3(width, config.outputs)
         nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)  # type: ignore[arg-type]
         self.out = nn.Sequential(nn.GroupNorm(config.groups, width, eps=NORM_EPSILON), nn.SiLU(), head)
 
     def _attention(self, channels: int) -> list[nn.Module]:
@@ -233,7 +244,7 @@ class LatentUNet(nn.Module):
         device = x.device
         times = torch.as_tensor(t, device=device).reshape(-1).expand(len(x))
         classes = torch.tensor(per_class(len(x), class_index), device=device)
-        embedding = self.time_embed(sinusoid(times, self.config.width).to(self.time_embed[0].weight.dtype))
+        embedding = self.time_embed(sinusoid(times, self.config.width).to(x.dtype))
         if self.config.condition == "embedding":
             embedding = embedding + self.label_emb(classes)
         y = F.one_hot(classes, self.config.classes).to(embedding.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 
 import torch
@@ -10,6 +11,15 @@ from torch import Tensor, nn
 
 # Taps of a kernel of 3 that meet the same voxel after a nearest-neighbour x2, for even and for odd output voxels.
 _MEETING = ((slice(0, 1), slice(1, 3)), (slice(0, 2), slice(2, 3)))
+
+
+def check_limits(config: object, limits: Mapping[str, tuple[int, int]]) -> None:
+    """ValueError where a field of a configuration, or an item of one, is no whole number within its limits."""
+    for name, (least, most) in limits.items():
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if type(number) is not int or not least <= number <= most:
+                raise ValueError(f"{name} is not within {least} to {most}")
 
 
 def conv3(inputs: int, outputs: int, *, stride: int = 1, padding: int = 1) -> nn.Conv3d:
@@ -37,7 +47,10 @@ class Upsample(nn.Module):
         """Double x (B, C, I, J, K) to (B, C, 2I, 2J, 2K)."""
         batch, channels, *size = x.shape
         padded = F.pad(x, (1, 1, 1, 1, 1, 1))
-        out = x.new_empty((batch, channels, *(2 * length for length in size)))
+        sizes = (batch, channels, *(2 * length for length in size))
+        channels_last = x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
+        layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+        out = torch.empty(sizes, dtype=x.dtype, device=x.device, memory_format=layout)
         for phase in product((0, 1), repeat=3):
             window = [slice(shift, shift + length + 1) for shift, length in zip(phase, size, strict=True)]
             kernel = _meeting_taps(self.conv.weight, phase)

@@ -13,10 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imputer.nets.layers3d import Upsample, conv3, silu
+from imputer.nets.layers3d import Upsample, check_limits, conv3, silu
 from imputer.nets.ms_spade import MultiSwitchableSpade
 
 NORM_EPSILON = 1e-6
+# What a configuration may say at least and at most; the released one is far from either end.
+_LIMITS = {
+    "width": (1, 4096),
+    "channel_multipliers": (1, 64),
+    "blocks_per_level": (1, 32),
+    "latent_channels": (1, 4096),
+    "codebook_size": (1, 1 << 20),
+    "groups": (1, 4096),
+    "classes": (0, 64),
+    "spade_widths": (1, 4096),
+    "spade_hidden": (1, 4096),
+}
+MOST_LEVELS = 8
+_MOST_SPADE_BLOCKS = 32
 _CHUNK = 16384  # latent voxels whose distances to all entries of the codebook are held at once
 
 
@@ -48,13 +62,10 @@ class FirstStageConfig:
     spade_hidden: int = 64
 
     def __post_init__(self) -> None:
-        """ValueError where the numbers make no network: they may come from a foreign file."""
-        sizes = (self.width, *self.channel_multipliers, self.blocks_per_level, self.latent_channels)
-        sizes += (self.codebook_size, self.groups, *self.spade_widths, self.spade_hidden)
-        if any(type(size) is not int or not 1 <= size <= 65536 for size in sizes) or not self.channel_multipliers:
-            raise ValueError("the sizes of a first stage must be whole numbers above 0")
-        if type(self.classes) is not int or not 0 <= self.classes <= 64:
-            raise ValueError("classes is not within 0 to 64")
+        """ValueError where a number is none, or beyond any network: they may come from a foreign file."""
+        check_limits(self, _LIMITS)
+        if not 1 <= len(self.channel_multipliers) <= MOST_LEVELS or len(self.spade_widths) >= _MOST_SPADE_BLOCKS:
+            raise ValueError(f"the levels are not 1 to {MOST_LEVELS}, or MS-SPADE has too many blocks")
         if self.width % self.groups:
             raise ValueError(f"width {self.width} is no multiple of the {self.groups} groups")
 
@@ -198,15 +209,16 @@ class VectorQuantiser(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Return the nearest entry for each voxel of z (B, C, I, J, K); no gradient flows back to z."""
         voxels = z.movedim(1, -1)
-        found = torch.cat([self.nearest(part) for part in voxels.reshape(-1, z.shape[1]).split(_CHUNK)])
-        entries: Tensor = self.embedding(found)
+        parts = torch.split(voxels.reshape(-1, z.shape[1]), _CHUNK)
+        entries: Tensor = self.embedding(torch.cat([self.nearest(part) for part in parts]))
         return entries.reshape(voxels.shape).movedim(-1, 1).contiguous()
 
     @torch.no_grad()
     def nearest(self, voxels: Tensor) -> Tensor:
-        """Return the number (N,) of the entry nearest to each of voxels (N, C): least |e|^2 - 2 e.z."""
-        entries = self.embedding.weight.to(voxels.dtype)
-        return torch.addmm(entries.square().sum(dim=1), voxels, entries.t(), alpha=-2).argmin(dim=1)
+        """Return the number (N,) of the entry nearest to each of voxels (N, C): least |e|^2 - 2 e.z, in float32."""
+        entries = self.embedding.weight.float()
+        with torch.autocast(voxels.device.type, enabled=False):
+            return torch.addmm(entries.square().sum(dim=1), voxels.float(), entries.t(), alpha=-2).argmin(dim=1)
 
 
 class FirstStage(nn.Module):

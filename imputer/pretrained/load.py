@@ -11,12 +11,13 @@ from torch import nn
 
 from imputer.errors import ModelError
 from imputer.files import sha256_of
-from imputer.methods import syndiff
 from imputer.methods.base import Identity, Method, choose_device
+from imputer.methods.registry import METHODS, Builder
 from imputer.modality import Modality, parse_modality
 from imputer.nets.checkpoint import load_strictly, read_header, read_tensors
-from imputer.nets.ncsnpp import NCSNpp
-from imputer.pretrained.official_syndiff import import_generator
+from imputer.pretrained import official_aldm, official_syndiff
+from imputer.pretrained.kinds import ALDM, SYNDIFF, kind_of
+from imputer.pretrained.torch_checkpoint import read_state_dict
 from imputer.safetensors_header import shown, visible
 from imputer.weights.find import CHECKPOINT_SUFFIXES, Found, find_model
 from imputer.weights.package import forbids_commerce
@@ -44,31 +45,45 @@ def load_model(
 def build_model(found: Found, device: torch.device) -> Method:
     """Return the model of a file on a device; errors as those of `load_model`."""
     header = read_header(found.path)
-    generator = _filled_generator(found.path, header)
-    return syndiff.build(header, generator.to(device), _identity(found, header))
+    network = _filled_network(found.path, header)
+    return _builder(header, found.path.name).method(header, network.to(device), _identity(found, header))
 
 
 def load_generator(path: str | Path) -> nn.Module:
-    """Return the bare network of a model package or of the authors' `.pth` alike, on the CPU, in evaluation mode.
+    """Return the bare network of a model package or of the authors' checkpoint alike, on the CPU, in evaluation mode.
 
-    Called as `(x[B, 2, H, W], t[B], z[B, nz]) -> [B, 2, H, W]`: x the noisy target x_t and the source, in [-1, 1]; t
-    int64 step indices; z from N(0, I). A name as in `load_model` works too. Raises ModelError as `load_model`.
+    SynDiff's is called as `(x[B, 2, H, W], t[B], z[B, nz]) -> [B, 2, H, W]`: x the noisy target x_t and the source, in
+    [-1, 1]; t int64 step indices; z from N(0, I). ALDM's has `encode`, `to_target` and `decode`, and `denoise` where it
+    is more than a first stage (see nets/aldm). A name as in `load_model` works too. Raises ModelError as `load_model`.
     """
     if str(path).endswith(CHECKPOINT_SUFFIXES):
-        return import_generator(Path(path))
+        return _authors_network(Path(path))
     file = find_model(path).path
-    return _filled_generator(file, read_header(file)).eval().requires_grad_(False)
+    return _filled_network(file, read_header(file)).eval().requires_grad_(False)
 
 
-def _filled_generator(path: Path, header: Mapping[str, Any]) -> NCSNpp:
-    if header.get("method") != syndiff.NAME:
-        raise ModelError(
-            f"{path.name} was made for the method {shown(header.get('method'))}, which this version has not."
-        )
+def _authors_network(path: Path) -> nn.Module:
+    tensors = read_state_dict(path)
+    kind = kind_of(tensors)
+    if kind == SYNDIFF:
+        return official_syndiff.import_network(tensors, path.name)
+    if kind == ALDM:
+        return official_aldm.import_network(tensors, path.name)
+    raise ModelError(f"{path.name} is neither a SynDiff generator nor a checkpoint of ALDM.", remedy="Check the path.")
+
+
+def _filled_network(path: Path, header: Mapping[str, Any]) -> nn.Module:
     with torch.device("meta"):  # no memory, and no draw from the global generator, for weights that are replaced
-        generator = syndiff.network_from_header(header, path.name)
-    load_strictly(generator, read_tensors(path), path.name)
-    return generator
+        network = _builder(header, path.name).network(header, path.name)
+    load_strictly(network, read_tensors(path), path.name)
+    return network
+
+
+def _builder(header: Mapping[str, Any], name: str) -> Builder:
+    method = header.get("method")
+    if not isinstance(method, str) or method not in METHODS:
+        raise ModelError(f"{name} was made for the method {shown(method)}, which this version has not.")
+    return METHODS[method]
 
 
 def _identity(found: Found, header: Mapping[str, Any]) -> Identity:

@@ -21,6 +21,7 @@ from imputer.modality import Modality
 from imputer.nets.checkpoint import load_strictly, write_package
 from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.preprocess.recipe import released_recipe
+from imputer.pretrained.kinds import ALDM, kind_of
 from imputer.pretrained.torch_checkpoint import read_state_dict
 from imputer.weights.package import NOT_STATED
 
@@ -28,15 +29,16 @@ PREFIX = "module."
 OUTPUT_SCALE = 1000.0
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read an authors' checkpoint, names without the prefix; no code is ever run.
-
-    Raises ModelError where the file is missing, holds anything but tensors, or is not a checkpoint at all.
-    """
-    content = read_state_dict(path)
+def _without_prefix(content: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Take the prefix off the names of a checkpoint; UsageError where it is one of ALDM."""
+    if kind_of(content) == ALDM:
+        raise UsageError(
+            f"{name} is a checkpoint of ALDM, which makes several modalities.",
+            remedy="Import it with --targets instead of --from and --to, for instance --targets t1,t1ce,t2,flair.",
+        )
     tensors = {key.removeprefix(PREFIX): tensor for key, tensor in content.items()}
     if len(tensors) < len(content):
-        raise ModelError(f"{path.name} is not a SynDiff generator: it has tensors both with and without {PREFIX!r}.")
+        raise ModelError(f"{name} is not a SynDiff generator: it has tensors both with and without {PREFIX!r}.")
     return tensors
 
 
@@ -99,13 +101,16 @@ def _infer(tensors: Mapping[str, Tensor]) -> NCSNppConfig:
     )
 
 
-def import_generator(path: Path) -> NCSNpp:
-    """Return the bare generator of an authors' checkpoint, on the CPU, in evaluation mode."""
-    tensors = read_checkpoint(path)
-    config = infer_config(tensors, path.name)
+def import_network(content: Mapping[str, Tensor], name: str) -> NCSNpp:
+    """Return the bare generator of a checkpoint's tensors, on the CPU, in evaluation mode; `name` is the file's.
+
+    Raises ModelError as `infer_config`, and where names are missing or unknown; UsageError where it is one of ALDM.
+    """
+    tensors = _without_prefix(content, name)
+    config = infer_config(tensors, name)
     with torch.device("meta"):
         generator = NCSNpp(config)
-    load_strictly(generator, tensors, path.name)
+    load_strictly(generator, tensors, name)
     return generator.eval().requires_grad_(False)
 
 
@@ -121,9 +126,10 @@ def import_checkpoint(
 ) -> Path:
     """Write the authors' checkpoint as a model package at `out` and return it.
 
-    Raises ModelError as `read_checkpoint` and `infer_config` do, and OutputError where `out` cannot be written.
+    Raises ModelError as `read_state_dict` and `import_network` do, UsageError where the file is a checkpoint of ALDM or
+    the steps make no schedule, and OutputError where `out` cannot be written.
     """
-    generator = import_generator(path)
+    generator = import_network(read_state_dict(path), path.name)
     try:
         schedule = Schedule(steps=steps)
     except ValueError as error:

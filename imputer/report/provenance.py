@@ -39,7 +39,10 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How they were run: `precision` as fp32, bf16 or fp16, `device` as cpu, cuda:0 or mps, `seconds` of wall time."""
+    """How they were run: `precision` as fp32, bf16 or fp16, `device` as cpu, cuda:0 or mps, `seconds` of wall time.
+
+    `sampler` is "" of a method that has only one, `eta` the noise of DDIM and None of others.
+    """
 
     steps: int
     samples: int
@@ -47,6 +50,8 @@ class RunRecord:
     precision: str
     device: str
     seconds: float
+    sampler: str = ""
+    eta: float | None = None
 
 
 def source_record(path: Path, sha256: str | None = None) -> dict[str, Any]:
@@ -73,6 +78,7 @@ def sidecar(
     undo: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str],
     notes: Sequence[str] = (),
+    outside: int | None = None,
 ) -> dict[str, Any]:
     """What the JSON beside a synthetic volume says, ready for `write_json`.
 
@@ -84,6 +90,7 @@ def sidecar(
     recipe, undo : the preprocessing steps as data, and what they noted to be undone by.
     versions : of the software, see `software_versions`.
     notes : what was changed on reading, e.g. "12 NaN voxels set to 0".
+    outside : voxels that the model did not see, background in the result; None of a model without a field of view.
     """
     return {
         "synthetic": True,
@@ -100,13 +107,16 @@ def sidecar(
             "origin": model.origin,
             "non_commercial": model.non_commercial,
         },
+        **({"sampler": run.sampler} if run.sampler else {}),
         "steps": run.steps,
+        **({} if run.eta is None else {"eta": run.eta}),
         "samples": run.samples,
         "seed": run.seed,
         "precision": run.precision,
         "device": run.device,
         "intensity_scale": intensity_scale,
         "scope_warnings": list(scope_warnings),
+        **({} if outside is None else {"voxels_outside_field_of_view": outside}),
         "notes": list(notes),
         "versions": dict(versions),
         "seconds": round(run.seconds, 3),

@@ -57,18 +57,19 @@ def score(
     """Return mean PSNR and SSIM over the cases and write rows of source, synthetic and target."""
     generator = NCSNpp(network_config(config)).to(device)
     generator.load_state_dict(dict(tensors))
+    source, target = parse_modality(config.source), parse_modality(config.target)
     model = SynDiff(
-        generator, schedule, data_recipe(config, 1.0), parse_modality(config.source), parse_modality(config.target),
+        generator, schedule, data_recipe(config, 1.0), source, target,
         output_scale=1.0, identity=Identity("in training"), shared_noise=config.shared_noise,
     )  # fmt: skip
     values: list[dict[str, float]] = []
     rows: list[NDArray[np.float32]] = []
     for case in cases:
-        synthetic = model.run(case.source, RunOptions(case=case.name, seed=config.seed))
+        synthetic = model.run(case.source, RunOptions(case=case.name, target=target, seed=config.seed))
         values.append(paired_scores(_volume(case.target), _volume(synthetic)))
         middle = len(synthetic) // 2
         rows.append(np.hstack([images[middle, 0] for images in (case.source, synthetic, case.target)]))
-    _write_picture(rows, picture)
+    write_picture(rows, picture)
     return {key: float(np.mean([value[key] for value in values])) for key in ("psnr", "ssim")}
 
 
@@ -77,7 +78,8 @@ def _volume(stack: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((stack[:, 0].transpose(2, 1, 0) + 1) / 2, dtype=np.float32)
 
 
-def _write_picture(rows: list[NDArray[np.float32]], path: Path) -> None:
+def write_picture(rows: list[NDArray[np.float32]], path: Path) -> None:
+    """Write rows of images in [-1, 1] below each other as a PNG."""
     from PIL import Image
 
     width = max(row.shape[1] for row in rows)

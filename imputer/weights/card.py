@@ -79,17 +79,21 @@ def _head(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _makes(entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
     for entry in entries:
-        sources, targets = (", ".join(each).upper() for each in (entry.sources, entry.targets))
+        sources, targets = entry.source_text.upper(), entry.target_text.upper()
         yield f"`{entry.id}`", sources, targets, entry.method, entry.version, f"{entry.bytes / 1e6:.1f} MB"
 
 
 def _commands(entries: Sequence[Entry], repo: str) -> str:
-    """One command for each pair that the models make."""
-    pairs: dict[tuple[Modality, Modality], None] = {}
+    """One command for each source of each model, with all that it makes of it."""
+    commands: dict[tuple[Modality, tuple[Modality, ...]], None] = {}
     for entry in entries:
         for source in entry.sources:
-            pairs |= {(source, target): None for target in entry.targets if makes(entry, source, target)}
-    return "\n".join(f"imputer synth {source}.nii.gz --to {target} -m hf://{repo}" for source, target in pairs)
+            targets = tuple(target for target in entry.targets if makes(entry, source, target))
+            commands |= {(source, targets): None} if targets else {}
+    return "\n".join(
+        f"imputer synth {source}.nii.gz {' '.join(f'--to {target}' for target in targets)} -m hf://{repo}"
+        for source, targets in commands
+    )
 
 
 def _scope(entry: Entry) -> str:

@@ -15,7 +15,6 @@ _ROUNDING = 0.01  # share by which a size may pass a limit: headers and manifest
 # Misfit of a model that does not state its sizes: it comes after one that fits, before one that does not.
 _UNSTATED = 1e-6
 _HEAD = ("brain", "head")  # of images of heads some say this, some that
-_ANY_ONE_SOURCE = ("aldm",)  # methods that work from any one of their sources; the others need all of them at once
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,8 @@ def choose(
 ) -> Choice:
     """Choose the model that makes `target` from `source` alone and fits the case best.
 
-    The sizes of the voxels count most, then the anatomy; of those that fit equally well the first is taken.
+    The sizes of the voxels count most, then the anatomy. Of those that fit equally well one that makes this pair alone
+    comes before one that makes many, and then the first is taken.
 
     Parameters
     ----------
@@ -54,7 +54,9 @@ def choose(
     runnable = [entry for entry in fitting if entry.is_runnable]
     if not runnable:
         raise _nothing(candidates, fitting, source, target)
-    ranks = [(_spacing_misfit(entry.scope, spacing_mm), not _shows(entry, anatomy)) for entry in runnable]
+    ranks = [
+        (_spacing_misfit(entry.scope, spacing_mm), not _shows(entry, anatomy), _makes_many(entry)) for entry in runnable
+    ]
     best = min(ranks)
     entry = runnable[ranks.index(best)]
     reasons, cautions = _sizes(entry.scope, spacing_mm)
@@ -64,6 +66,8 @@ def choose(
         cautions.append(f"the model was trained on {entry.scope.anatomy}, not on {anatomy}")
     elif anatomy is not None:
         reasons.append(f"it was trained on {entry.scope.anatomy}")
+    if any(rank[:2] == best[:2] and rank != best for rank in ranks):
+        reasons.append("it makes this pair alone")
     if len(runnable) > 1:
         equal = ranks.count(best)
         reasons.append(f"first of {equal} that fit equally well" if equal > 1 else f"fits best of {len(runnable)}")
@@ -72,12 +76,15 @@ def choose(
 
 def makes(entry: Entry, source: Modality | None, target: Modality | None) -> bool:
     """Whether a model makes `target` from `source` alone; None stands for any."""
-    enough = len(entry.sources) == 1 or entry.method in _ANY_ONE_SOURCE
-    return enough and any(
+    return entry.any_one_source and any(
         given != made and source in (None, given) and target in (None, made)
         for given in entry.sources
         for made in entry.targets
     )
+
+
+def _makes_many(entry: Entry) -> bool:
+    return len(entry.sources) * len(entry.targets) > 1
 
 
 def _nothing(candidates: Sequence[Entry], fitting: Sequence[Entry], source: Modality, target: Modality) -> ModelError:

@@ -30,6 +30,7 @@ _FORMAT = 2
 LARGEST = 4_000_000  # bytes; a manifest of a thousand models has less
 
 METHODS = ("syndiff", "disdiff", "aldm")
+_ANY_ONE_SOURCE = ("aldm",)  # methods that work from any one of their sources; the others need all of them at once
 METRICS = ("PSNR (dB)", "SSIM")
 SKULL_STRIPPED = ("yes", "no", "either")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -135,9 +136,24 @@ class Entry:
     scores: tuple[Score, ...] = ()
 
     @property
+    def any_one_source(self) -> bool:
+        """Whether one of its sources is enough."""
+        return len(self.sources) == 1 or self.method in _ANY_ONE_SOURCE
+
+    @property
     def pair(self) -> str:
-        """Sources and targets as one word, e.g. ``t1->t2`` or ``t1+t2->flair``."""
-        return "->".join("+".join(modalities) for modalities in (self.sources, self.targets))
+        """Sources and targets as one word, e.g. ``t1->t2``; ``t1+t2->flair`` from both, ``t1/t2->t2/t1`` from any."""
+        return f"{('/' if self.any_one_source else '+').join(self.sources)}->{'/'.join(self.targets)}"
+
+    @property
+    def source_text(self) -> str:
+        """What it starts from: ``t1, t2`` is any one of them, ``t1 + t2`` is both at once."""
+        return (", " if self.any_one_source else " + ").join(self.sources)
+
+    @property
+    def target_text(self) -> str:
+        """What it makes: ``t1, t2`` is any of them."""
+        return ", ".join(self.targets)
 
     @property
     def is_runnable(self) -> bool:

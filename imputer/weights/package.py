@@ -29,16 +29,17 @@ def entry_of(path: Path, home: Home) -> Entry:
     Raises
     ------
     ModelError
-        Where the file is no sound package, or its header lacks the method or the pair.
+        Where the file is no sound package, its header lacks the method or the pair, or it makes no modality.
     """
     header = check(path)
+    _check_makes(header, path.name)
     about = _table(header.get("about"))
     licence = _text(about, "licence")
     return Entry(
         id=_text(about, "id", path.stem),
         method=str(header.get("method")),
-        sources=(_modality(header, "source", path.name),),
-        targets=(_modality(header, "target", path.name),),
+        sources=_modalities(header, "source", path.name),
+        targets=_modalities(header, "target", path.name),
         title=_text(about, "title"),
         version=_text(about, "version", "1"),
         trained_on=_text(about, "trained_on"),
@@ -75,11 +76,27 @@ def _text(about: Mapping[str, Any], name: str, otherwise: str = NOT_STATED) -> s
     return value if isinstance(value, str) and value.strip() else otherwise
 
 
-def _modality(header: Mapping[str, Any], name: str, file: str) -> Modality:
+def _check_makes(header: Mapping[str, Any], file: str) -> None:
+    """Refuse an autoencoder of ALDM that has no class to switch to: it gives back what went in."""
+    first_stage = _table(_table(header.get("network")).get("first_stage"))
+    if first_stage.get("classes") == 0:
+        raise ModelError(
+            f"{file} is an autoencoder without MS-SPADE (ALDM's stage 1), which makes no other contrast.",
+            remedy="Take a model of stage 2, or one with the latent diffusion.",
+        )
+
+
+def _modalities(header: Mapping[str, Any], name: str, file: str) -> tuple[Modality, ...]:
+    """The modalities of a header: a list under the name in the plural, or one under the name itself."""
+    listed = header.get(f"{name}s")
+    named = listed if isinstance(listed, list) else [header.get(name)]
     try:
-        return parse_modality(str(header.get(name)))
+        found = tuple(parse_modality(str(each)) for each in named)
     except ImputerError as error:
         raise ModelError(f"The header of {file} names no {name} modality that this version knows.") from error
+    if not found or len(set(found)) < len(found):
+        raise ModelError(f"The header of {file} names no {name} modality, or one twice.")
+    return found
 
 
 def _scope(scope: Mapping[str, Any]) -> Scope:

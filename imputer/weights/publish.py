@@ -38,9 +38,9 @@ def models_of(run: Path, *, licence: str | None = None) -> tuple[Entry, ...]:
     packages = sorted(folder.glob(f"*{SUFFIX}"))
     if not packages:
         raise ModelError(f"{run.name} holds no model package.", remedy="Give a run of 'imputer train' that has ended.")
-    scores = _last_scores(run / _LOG)
+    settings = _settings(run / _SETTINGS)
     entries = (_licensed(entry_of(path, Imported(path)), licence) for path in packages)
-    return tuple(replace(entry, scores=scores.get(_direction(entry, run / _SETTINGS), ())) for entry in entries)
+    return tuple(replace(entry, scores=_scores(entry, run, settings)) for entry in entries)
 
 
 def _licensed(entry: Entry, licence: str | None) -> Entry:
@@ -90,33 +90,44 @@ def _portable(entry: Entry) -> Entry:
     return replace(entry, home=Imported(Path(entry.home.path.name)))
 
 
-def _direction(entry: Entry, settings: Path) -> str:
-    """Which direction of the run an entry is, by the run's settings: from its source to its target is forward."""
+def _settings(path: Path) -> Mapping[str, Any]:
     try:
-        source = tomllib.loads(settings.read_text(encoding="utf-8")).get("source")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return ""
-    return "forward" if (source,) == entry.sources else "backward"
+        return {}
 
 
-def _last_scores(log: Path) -> dict[str, tuple[Score, ...]]:
-    """Scores of held-out cases by direction, of the last line of the log that has any."""
-    found: dict[str, Any] = {}
+def _scores(entry: Entry, run: Path, settings: Mapping[str, Any]) -> tuple[Score, ...]:
+    """Scores of held-out cases of a model, of the last line of its log that has any.
+
+    A run of SynDiff has two models, forward being that from the settings' source; one of ALDM has one model, which the
+    last of its stages, each with a log of its own, made.
+    """
+    stages = settings.get("stages")
+    if isinstance(stages, list) and stages:
+        what, direction, log = "volumes of held-out subjects", "", run / str(stages[-1]) / _LOG
+    elif "source" in settings:
+        direction = "forward" if (settings["source"],) == entry.sources else "backward"
+        what, log = "slices of held-out cases", run / _LOG
+    else:
+        return ()
+    found = _last_values(log, f"{direction}." if direction else "")
+    return tuple(Score(f"{what}, on the model's grid", "mean", metric, value) for metric, value in found.items())
+
+
+def _last_values(log: Path, prefix: str) -> dict[str, float]:
+    """The values of the metrics whose keys begin with a prefix, of the last line of a log that has any."""
+    found: dict[str, float] = {}
     try:
         lines = log.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return {}
     for line in lines:
         record = _record(line)
-        if any(key.endswith(".psnr") for key in record):
-            found = dict(record)
-    scores: dict[str, list[Score]] = {}
-    for key, value in found.items():
-        direction, _, metric = key.partition(".")
-        if metric in _KEYS and isinstance(value, float):
-            score = Score("slices of held-out cases, on the model's grid", "mean", _KEYS[metric], value)
-            scores.setdefault(direction, []).append(score)
-    return {direction: tuple(each) for direction, each in scores.items()}
+        values = {metric: record.get(prefix + key) for key, metric in _KEYS.items()}
+        numbers = {metric: value for metric, value in values.items() if isinstance(value, float)}
+        found = numbers or found
+    return found
 
 
 def _record(line: str) -> Mapping[str, Any]:

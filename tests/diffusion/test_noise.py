@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from imputer.diffusion.noise import SliceNoise
+from imputer.diffusion.noise import SliceNoise, WindowNoise
 
 INDICES = list(range(7))
 
@@ -47,3 +48,14 @@ def test_draws_are_standard_normal() -> None:
     assert abs(float(values.mean())) < 0.02
     assert abs(float(values.std()) - 1) < 0.02
     assert abs(float((values[0] * values[1]).mean())) < 0.02
+
+
+def test_a_window_draws_what_the_whole_grid_draws_there() -> None:
+    grid, window = (6, 8, 4), (slice(2, 5), slice(0, 8), slice(3, 4))
+    whole = SliceNoise(3, "case", [0])
+    part = WindowNoise(SliceNoise(3, "case", [0]), grid, window)
+    for _ in range(3):
+        expected = whole.normal(2, *grid)[:, :, 2:5, :, 3:4]
+        assert torch.equal(part.normal(2, 3, 8, 1), expected)
+    with pytest.raises(ValueError, match="window"):
+        part.normal(2, *grid)

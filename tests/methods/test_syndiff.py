@@ -138,7 +138,7 @@ def test_a_header_rebuilds_the_method(stack: Stack, result: Stack) -> None:
     network = network_from_header(header, "file")
     network.load_state_dict(make_generator().state_dict())
     rebuilt = build(header, network, Identity("again"))
-    assert (rebuilt.sources, rebuilt.target, rebuilt.steps) == (("t1",), "t2", 4)
+    assert (rebuilt.sources, rebuilt.targets, rebuilt.steps) == (("t1",), ("t2",), 4)
     np.testing.assert_array_equal(rebuilt.run(stack, OPTIONS), result)
 
 

@@ -18,16 +18,24 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_files import write_checkpoint
 from tiny import make_generator, make_header
 from tiny_entry import safetensors_bytes
 from torch import Tensor
 
 from imputer.errors import ModelError
+from imputer.methods import aldm
 from imputer.modality import Modality
+from imputer.nets.aldm import make_aldm
 from imputer.nets.checkpoint import read_header, read_tensors, write_package
+from imputer.nets.latent_unet3d import LatentUNetConfig
+from imputer.nets.vqgan3d import FirstStageConfig
+from imputer.preprocess.recipe import aldm_recipe
 from imputer.pretrained.load import load_generator, load_model
+from imputer.pretrained.official_aldm import import_checkpoint as import_aldm
 from imputer.pretrained.official_syndiff import import_checkpoint
 
+CLASSES = (Modality.T1, Modality.T1CE, Modality.T2, Modality.FLAIR)
 RELEASED = Path(__file__).parents[1] / "data" / "syndiff_tiny.pth"
 FEW_BYTES = 150_000_000  # what a refusal may cost at most; what the files claim is far more
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -222,9 +230,9 @@ def test_what_would_run_is_named(tmp_path: Path) -> None:
 # Checkpoints that claim more than they have
 
 
-def rewritten(path: Path, change: Callable[[str, bytes], bytes]) -> Path:
+def rewritten(path: Path, change: Callable[[str, bytes], bytes], content: object = None) -> Path:
     """Write a small checkpoint, and change its zip's members."""
-    torch.save({"a": torch.ones(10)}, path)
+    torch.save(content or {"a": torch.ones(10)}, path)
     with zipfile.ZipFile(path) as file:
         members = [(name, file.read(name)) for name in file.namelist()]
     with zipfile.ZipFile(path, "w") as file:
@@ -319,6 +327,157 @@ def test_a_checkpoint_that_claims_too_much_is_refused(tmp_path: Path, name: str)
     assert words in refusal(path)
 
 
+# ----------------------------------------------------------------------------------------------------------------------
+# Checkpoints of Lightning, which hold more than tensors by their nature
+
+
+def lightning_refusal(path: Path) -> str:
+    """The sentence about a checkpoint with ALDM's names; nothing else may lie in its folder afterwards."""
+    before = sorted(path.parent.iterdir())
+    with pytest.raises(ModelError) as caught:
+        import_aldm(path, CLASSES, path.with_name("out.safetensors"))
+    with pytest.raises(ModelError):
+        load_generator(path)
+    assert sorted(path.parent.iterdir()) == before
+    assert path.name in caught.value.message and str(caught.value).isprintable()
+    return caught.value.message
+
+
+def small_state() -> dict[str, Tensor]:
+    """A state that is too small for a model, and passes for one until its shapes are looked at."""
+    return {"encoder.conv_in.weight": torch.zeros(32, 1, 3, 3, 3)}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("place", ["callbacks", "optimizer_states", "hyper_parameters", "state_dict"])
+@pytest.mark.usefixtures("little_memory")
+def test_code_beside_the_tensors_does_not_run(tmp_path: Path, place: str, legacy: bool) -> None:
+    marker = tmp_path / "marker"
+    harm: Any = {"ModelCheckpoint": {"best": [Harmful(marker)]}}
+    if place == "state_dict":
+        path = write_checkpoint(tmp_path / "harmful.ckpt", {**small_state(), "encoder.extra": harm}, legacy=legacy)
+    else:
+        path = write_checkpoint(tmp_path / "harmful.ckpt", small_state(), legacy=legacy, **{place: harm})
+    assert "holds more than tensors ('" in lightning_refusal(path)
+    assert not marker.exists()
+
+
+CALLBACK = b"cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n"
+
+
+@pytest.mark.parametrize(
+    ("pickled", "words"),
+    [
+        (CALLBACK + b")R.", "holds more than tensors ('pytorch_lightning.callbacks"),  # called with nothing
+        (CALLBACK + b"q\x00}h\x00)RX\x01\x00\x00\x00as.", "holds more than tensors"),  # called out of the memo
+        (CALLBACK + b")\x81.", "holds more than tensors (NEWOBJ)"),
+        (CALLBACK + b"}b.", "damaged, or of another kind"),  # given attributes
+        (CALLBACK + b".", "flat dictionary"),
+        (b"}" + CALLBACK + b"ctorch.storage\n_load_from_bytes\ns.", "holds more than tensors ('torch.storage"),
+        (b"cpytorch_lightning.callbacks.os\nsystem.path\n.", "holds more than tensors"),
+        (b"cpytorch_lightning.callbacksx\nModelCheckpoint\n.", "holds more than tensors"),
+        (b"cpytorch_lightning\nTrainer\n.", "holds more than tensors"),
+        (b"}" + b"".join(b"cpytorch_lightning.callbacks\nA%d\nNs" % n for n in range(200)) + b".", "more than tensors"),
+    ],
+)
+def test_what_lightning_only_names_is_never_called(tmp_path: Path, pickled: bytes, words: str) -> None:
+    path = tmp_path / "named.ckpt"
+    rewritten(path, lambda name, content: b"\x80\x02" + pickled if name == "data.pkl" else content)
+    assert words in lightning_refusal(path)
+
+
+def terabytes() -> Tensor:
+    """A tensor of one value, which says that it has 10^12."""
+    return torch.ones(1).expand(10**6, 10**6)
+
+
+def views(tensor: Tensor, count: int) -> list[list[Tensor]]:
+    """Lists of tensors that share their storage."""
+    return [[tensor.view(10, -1)] for _ in range(count)]
+
+
+NESTED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a terabyte in the optimiser": (
+        lambda path: write_checkpoint(path, small_state(), optimizer_states=[{"m": terabytes()}]),
+        "larger than the file",
+    ),
+    "a terabyte as a key": (
+        lambda path: write_checkpoint(path, small_state(), more={(terabytes(),): 1}),
+        "larger than the file",
+    ),
+    "a terabyte in the state": (
+        lambda path: write_checkpoint(path, {"encoder.conv_in.weight": terabytes()}),
+        "larger than the file",
+    ),
+    "one storage in many lists": (
+        lambda path: write_checkpoint(path, small_state(), more=views(torch.ones(10**5), 50)),
+        "larger than the file",
+    ),
+    "a terabyte of storage": (
+        lambda path: rewritten(
+            path, lambda _, text: claiming(text, 10**12), {"state_dict": small_state(), "more": {"a": torch.ones(10)}}
+        ),
+        "damaged",
+    ),
+    "a state that is no dictionary": (lambda path: write_checkpoint(path, [torch.ones(3)]), "as its state_dict"),
+    "a state that is a number": (lambda path: write_checkpoint(path, 3), "as its state_dict"),
+    "an empty state": (lambda path: write_checkpoint(path, {}), "as its state_dict"),
+    "a dictionary in the state": (
+        lambda path: write_checkpoint(path, {"encoder.": small_state()}),
+        "as its state_dict",
+    ),
+    "numbers as names": (lambda path: write_checkpoint(path, {3: torch.ones(3)}), "as its state_dict"),
+    "a state in a state": (lambda path: write_checkpoint(path, {"state_dict": small_state()}), "as its state_dict"),
+    "channels of nothing": (
+        lambda path: write_checkpoint(path, {"encoder.conv_in.weight": torch.zeros(10**12, 0)}),
+        "not a checkpoint of ALDM",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+@pytest.mark.usefixtures("little_memory")
+def test_a_lightning_checkpoint_that_claims_too_much_is_refused(tmp_path: Path, name: str) -> None:
+    write, words = NESTED[name]
+    path = tmp_path / "claims.ckpt"
+    write(path)
+    assert path.stat().st_size < 10_000_000
+    assert words in lightning_refusal(path)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_a_container_that_holds_itself_is_read_once(tmp_path: Path) -> None:
+    loop: dict[str, Any] = {}
+    loop["again"] = [loop, (loop,)]
+    path = write_checkpoint(tmp_path / "loop.ckpt", small_state(), more=loop)
+    assert "not a checkpoint of ALDM" in lightning_refusal(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_half_a_lightning_checkpoint_is_refused(tmp_path: Path, share: float, legacy: bool) -> None:
+    content = write_checkpoint(tmp_path / "short.ckpt", small_state(), legacy=legacy).read_bytes()
+    (tmp_path / "short.ckpt").write_bytes(content[: int(share * len(content))])
+    assert "not a readable torch checkpoint" in lightning_refusal(tmp_path / "short.ckpt")
+
+
+def test_names_that_would_write_on_the_terminal_are_shown_harmless(tmp_path: Path) -> None:
+    for name in ("encoder.\x1b[2J\u202e", "\x1b[2J" * 1000):
+        said = lightning_refusal(write_checkpoint(tmp_path / "nasty.ckpt", {**small_state(), name: torch.ones(1)}))
+        assert len(said) < 3000
+
+
+@pytest.mark.parametrize("many", ["encoder.down.{}.block.0.conv1.weight", "encoder.down.0.block.{}.conv1.weight"])
+@pytest.mark.usefixtures("little_memory")
+def test_very_many_layers_are_refused_before_they_are_built(tmp_path: Path, many: str) -> None:
+    one = torch.zeros(32)
+    state = {many.format(number): one for number in range(20_000)}
+    names = ("encoder.conv_out.weight", "quantize.embedding.weight", "encoder.down.0.block.0.conv1.weight")
+    state |= {**small_state(), **dict.fromkeys(names, one)}
+    path = write_checkpoint(tmp_path / "many.ckpt", state, more=torch.zeros(400_000))
+    assert "is not a checkpoint of ALDM" in lightning_refusal(path)
+
+
 def test_a_prefix_that_hides_another_tensor_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "twice.pth"
     torch.save({**released(), "all_modules.2.bias": torch.zeros(1)}, path)
@@ -363,7 +522,7 @@ def model_refusal(path: Path) -> str:
 
 
 def test_the_package_that_the_lies_are_told_about_is_sound(tmp_path: Path) -> None:
-    assert load_model(package(tmp_path / "sound.safetensors"), device="cpu").target == "t2"
+    assert load_model(package(tmp_path / "sound.safetensors"), device="cpu").targets == ("t2",)
 
 
 @pytest.mark.parametrize(
@@ -420,6 +579,76 @@ def test_the_largest_configuration_is_compared_without_memory(tmp_path: Path) ->
     largest = {"width": 4096, "latent_size": 65536, "latent_width": 65536, "channel_multipliers": [64, 64, 64]}
     path = package(tmp_path / "large.safetensors", lambda header: header["network"].update(largest))
     said = model_refusal(path)
+    assert "wrong shape" in said and "more" in said
+
+
+def aldm_package(path: Path, part: str, change: dict[str, Any]) -> Path:
+    """Write the package of a whole ALDM of a few kilobytes after a change of one part's configuration."""
+    first = FirstStageConfig(width=4, groups=4, codebook_size=16, spade_widths=(8,), spade_hidden=4)
+    network = make_aldm(first, LatentUNetConfig(width=8, groups=4, head_channels=8))
+    header = aldm.header(network, aldm_recipe(), CLASSES, CLASSES, output_scale=1.0, about={})
+    header = json.loads(json.dumps(header))
+    header["network"][part].update(change)
+    write_package(path, network.state_dict(), header)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("first_stage", "width", 10**9),
+        ("first_stage", "width", 65536),
+        ("first_stage", "width", "4"),
+        ("first_stage", "channel_multipliers", [1] * 10**5),
+        ("first_stage", "channel_multipliers", [65536, 1, 1]),
+        ("first_stage", "channel_multipliers", 3),
+        ("first_stage", "channel_multipliers", []),
+        ("first_stage", "channel_multipliers", [[1]]),
+        ("first_stage", "blocks_per_level", 65536),
+        ("first_stage", "latent_channels", 10**12),
+        ("first_stage", "codebook_size", 10**12),
+        ("first_stage", "groups", 0),
+        ("first_stage", "groups", 3),
+        ("first_stage", "classes", 10**6),
+        ("first_stage", "classes", -1),
+        ("first_stage", "classes", 3),
+        ("first_stage", "spade_widths", [1] * 10**5),
+        ("first_stage", "spade_hidden", 10**9),
+        ("first_stage", "unknown", 1),
+        ("unet", "width", 65536),
+        ("unet", "width", True),
+        ("unet", "channel_multipliers", [1] * 10**5),
+        ("unet", "blocks_per_level", 65536),
+        ("unet", "attention_factors", [0]),
+        ("unet", "head_channels", 7),
+        ("unet", "inputs", 10**12),
+        ("unet", "inputs", 5),
+        ("unet", "classes", 5),
+        ("unet", "condition", ["embedding"]),
+        ("unet", "condition", "magic"),
+        ("unet", "groups", 10**9),
+    ],
+)
+@pytest.mark.usefixtures("little_memory")
+def test_an_absurd_configuration_of_aldm_is_refused_before_it_is_built(
+    tmp_path: Path, part: str, name: str, value: object
+) -> None:
+    path = aldm_package(tmp_path / "absurd.safetensors", part, {name: value})
+    assert "does not describe an ALDM network" in model_refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("first_stage", {"width": 4096, "channel_multipliers": [64] * 8, "spade_widths": [4096] * 31}),
+        ("unet", {"width": 4096, "channel_multipliers": [64] * 8, "blocks_per_level": 8}),
+    ],
+)
+@pytest.mark.usefixtures("little_memory")
+def test_a_very_large_configuration_of_aldm_is_compared_without_memory(
+    tmp_path: Path, part: str, change: dict[str, Any]
+) -> None:
+    said = model_refusal(aldm_package(tmp_path / "large.safetensors", part, change))
     assert "wrong shape" in said and "more" in said
 
 

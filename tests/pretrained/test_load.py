@@ -34,7 +34,7 @@ def register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Register:
 
 def test_a_package_is_loaded_with_its_identity(tiny_model: Path) -> None:
     model = load_model(tiny_model, device="cpu")
-    assert (model.sources, model.target, model.steps, model.output_scale) == (("t1",), "t2", 4, 1000.0)
+    assert (model.sources, model.targets, model.steps, model.output_scale) == (("t1",), ("t2",), 4, 1000.0)
     assert (model.identity.id, model.identity.version, model.identity.licence) == ("tiny", "7", "CC0-1.0")
     assert model.identity.sha256 == sha256_of(tiny_model)
     assert model.identity.scope == {"body_part": "head"}

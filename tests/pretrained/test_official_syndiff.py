@@ -194,4 +194,4 @@ def test_an_existing_package_is_kept_unless_told(tmp_path: Path) -> None:
         import_checkpoint(RELEASED, Modality.T1, Modality.T2, out)
     assert out.read_text() == "mine"
     import_checkpoint(RELEASED, Modality.T1, Modality.T2, out, overwrite=True)
-    assert load_model(out, device="cpu").target == "t2"
+    assert load_model(out, device="cpu").targets == ("t2",)

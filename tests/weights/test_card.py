@@ -85,6 +85,21 @@ def test_the_example_runs_each_pair() -> None:
     assert pairs == [(entry.sources[0], entry.targets[0]) for entry in EMBEDDED]
 
 
+def test_a_model_of_many_pairs_has_one_command_for_each_source() -> None:
+    classes = (Modality.T1, Modality.T1CE, Modality.T2)
+    many = replace(ONE, method="aldm", sources=classes[:2], targets=classes)
+    text = card([many], "anna/models")
+    assert "| T1, T1CE | T1, T1CE, T2 |" in text
+    code = re.search(r"```bash\n(.*?)\n```", text, re.DOTALL)
+    assert code is not None
+    assert code[1].splitlines() == [
+        "imputer synth t1.nii.gz --to t1ce --to t2 -m hf://anna/models",
+        "imputer synth t1ce.nii.gz --to t1 --to t2 -m hf://anna/models",
+    ]
+    head = ModelCard(text).data
+    assert head.tags is not None and len(set(head.tags)) == len(head.tags)
+
+
 def test_the_name_of_the_input_tells_its_modality() -> None:
     assert guess_modality(Path("t1.nii.gz")) == Modality.T1
     assert "imputer synth t1.nii.gz --to t2 -m hf://OWNER/REPO" in card([ONE])

@@ -171,6 +171,30 @@ def test_a_model_that_needs_two_sources_is_not_run_on_one() -> None:
         choose([two], T1, T2)
 
 
+def test_a_model_of_this_pair_comes_before_one_of_many_unless_the_scope_speaks_for_that() -> None:
+    many = replace(entry("many"), method="aldm", sources=(T1, T2), targets=(T1, T2, FLAIR))
+    inside, outside = (1.0, 1.0, 2.0), (2.5, 2.5, 3.0)
+    for models in ([many, FINE], [FINE, many]):
+        choice = choose(models, T1, T2, spacing_mm=inside)
+        assert choice.entry == FINE
+        assert choice.reasons[-2:] == ("it makes this pair alone", "fits best of 2")
+    second = entry("second")
+    reasons = choose([many, FINE, second], T1, T2, spacing_mm=inside).reasons
+    assert reasons[-2:] == ("it makes this pair alone", "first of 2 that fit equally well")
+    coarse = replace(COARSE, method="aldm", sources=(T1, T2), targets=(T1, T2, FLAIR))
+    choice = choose([FINE, coarse], T1, T2, spacing_mm=outside)
+    assert (choice.entry, choice.reasons[-1]) == (coarse, "fits best of 2")
+    assert "it makes this pair alone" not in choice.reasons
+    assert choose([FINE, many], T2, FLAIR).reasons == ("T2 to FLAIR",)
+
+
+def test_the_pairs_of_a_model_of_many_are_told() -> None:
+    many = replace(entry("many"), method="aldm", sources=(T1, T2), targets=(T1, T2))
+    with pytest.raises(ModelError) as caught:
+        choose([many], T1, CT)
+    assert caught.value.remedy == "There are: t1 to t2, t2 to t1."
+
+
 def test_none_stands_for_any_modality() -> None:
     assert makes(FINE, T1, None) and makes(FINE, None, T2) and makes(FINE, None, None)
     assert not makes(FINE, T2, None)

@@ -94,7 +94,10 @@ def test_an_entry_tells_its_pair_and_home() -> None:
     assert (ENTRY.pair, ENTRY.is_runnable, ENTRY.embedded) == ("t1->t2", True, False)
     assert (EMBEDDED.is_runnable, EMBEDDED.embedded) == (True, True)
     assert (TO_IMPORT.is_runnable, TO_IMPORT.embedded) == (False, False)
-    assert replace(ENTRY, sources=(Modality.T1, Modality.PD)).pair == "t1+pd->t2"
+    both = replace(ENTRY, sources=(Modality.T1, Modality.PD))
+    assert (both.pair, both.source_text, both.target_text) == ("t1+pd->t2", "t1 + pd", "t2")
+    either = replace(both, method="aldm", targets=(Modality.PD, Modality.T2))
+    assert (either.pair, either.source_text, either.target_text) == ("t1/pd->pd/t2", "t1, pd", "pd, t2")
 
 
 def text_of(entry: Entry, old: str, new: str) -> str:

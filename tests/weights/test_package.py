@@ -1,0 +1,66 @@
+"""What a model file's own header says becomes its entry: one pair or many, and never a model that makes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_entry
+
+from imputer.errors import ModelError
+from imputer.modality import Modality
+from imputer.weights.choice import makes
+from imputer.weights.manifest import Imported, parse, render
+from imputer.weights.package import entry_of
+
+CLASSES = (Modality.T1, Modality.T1CE, Modality.T2, Modality.FLAIR)
+MANY = {
+    "format": 1,
+    "method": "aldm",
+    "sources": ["t1", "t2"],
+    "targets": [str(each) for each in CLASSES],
+    "network": {"first_stage": {"classes": 4}, "unet": None, "projector": None},
+    "about": {"id": "aldm", "licence": "CC0-1.0", "scope": {"pixel_mm": [1.0, 1.0], "slice_mm": [1.0, 1.0]}},
+}
+
+
+def write(path: Path, **changes: Any) -> Path:
+    header = {"__metadata__": {"imputer": json.dumps(MANY | changes)}}
+    path.write_bytes(tiny_entry.safetensors_bytes(header))
+    return path
+
+
+def test_lists_of_sources_and_targets_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "many.safetensors")
+    entry = entry_of(path, Imported(path))
+    assert (entry.sources, entry.targets, entry.pair) == (CLASSES[::2], CLASSES, "t1/t2->t1/t1ce/t2/flair")
+    assert makes(entry, Modality.T2, Modality.FLAIR) and not makes(entry, Modality.FLAIR, Modality.T2)
+    assert parse(render([entry]), "again") == (entry,)
+
+
+def test_one_pair_is_read_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "one.safetensors"
+    path.write_bytes(tiny_entry.package_bytes())
+    assert entry_of(path, Imported(path)).pair == "t1->t2"
+
+
+@pytest.mark.parametrize("name", ["sources", "targets"])
+@pytest.mark.parametrize("value", [[], ["t1", "t1"], ["t1", "T1w"], ["t9"], [["t1"]], [None], None, "t1", {"t1": 1}])
+def test_lists_that_are_none_are_refused(tmp_path: Path, name: str, value: object) -> None:
+    path = write(tmp_path / "many.safetensors", **{name: value})
+    with pytest.raises(ModelError, match=rf"many\.safetensors names no {name[:-1]} modality"):
+        entry_of(path, Imported(path))
+
+
+def test_an_autoencoder_that_makes_nothing_is_no_model_to_be_chosen(tmp_path: Path) -> None:
+    path = write(tmp_path / "alone.safetensors", network={"first_stage": {"classes": 0}})
+    with pytest.raises(ModelError, match=r"alone\.safetensors is an autoencoder without MS-SPADE"):
+        entry_of(path, Imported(path))
+
+
+@pytest.mark.parametrize("network", [None, [], {"first_stage": None}, {"first_stage": []}, {}])
+def test_a_network_that_is_not_described_is_no_reason_to_stop_here(tmp_path: Path, network: object) -> None:
+    path = write(tmp_path / "odd.safetensors", network=network)
+    assert entry_of(path, Imported(path)).targets == CLASSES
