@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measures import axial, edges, head_of
 from numpy.typing import NDArray
 
 from imputer.modality import Modality, parse_modality
-from imputer.preprocess.orient import Orient
 from imputer.report.metrics import paired_scores
 from imputer.synth import synthesise
 from imputer.train.data import Case, find_cases, load_pair, matches
@@ -66,7 +66,7 @@ def _score_pair(options: argparse.Namespace, source: Modality, target: Modality)
     mapping = None if options.no_mapping else _fit_mapping(training)
     rows = []
     for case in held_out:
-        given, reference = (_axial(volume) for volume in load_pair(case, "source", register=True))
+        given, reference = (axial(volume) for volume in load_pair(case, "source", register=True))
         row: dict[str, Any] = {"pair": f"{source}-{target}", "case": case.name}
         if mapping is not None:
             mapped = paired_scores(reference.array, mapping[_bins(given.array)])
@@ -74,9 +74,9 @@ def _score_pair(options: argparse.Namespace, source: Modality, target: Modality)
         started = time.monotonic()
         synthetic = _synthesise(options, case, source, target)
         row["seconds"] = time.monotonic() - started
-        made = _axial(synthetic).array
+        made = axial(synthetic).array
         row |= paired_scores(reference.array, made)
-        row["sharpness"] = _edges(made) / _edges(reference.array)
+        row["sharpness"] = edges(made) / edges(reference.array)
         print(row, flush=True)
         rows.append(row)
     return rows
@@ -95,19 +95,9 @@ def _synthesise(options: argparse.Namespace, case: Case, source: Modality, targe
     ).volume  # fmt: skip
 
 
-def _axial(volume: Volume) -> Volume:
-    return Orient().forward(volume)[0]
-
-
-def _edges(array: NDArray[np.float32]) -> float:
-    """Return the mean in-plane gradient of a volume over its mean: what blur takes away."""
-    along_i, along_j = np.diff(array, axis=0)[:, 1:], np.diff(array, axis=1)[1:]
-    return float(np.hypot(along_i, along_j).mean() / array.mean())
-
-
 def _bins(array: NDArray[np.float32]) -> NDArray[np.intp]:
     """Bin intensities in units of the mean over the head."""
-    head = array[array > array.mean() / 8]
+    head = array[head_of(array)]
     scaled = np.clip(array / (head.mean() * BRIGHTEST), 0, 1)
     return np.asarray((scaled * (BINS - 1)).round(), dtype=np.intp)
 

@@ -15,15 +15,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from measures import axial, flicker, head_of
 
 from imputer.io.dispatch import load
 from imputer.methods.base import RunOptions
 from imputer.modality import parse_modality
-from imputer.preprocess.orient import Orient
 from imputer.pretrained.load import load_model
-from imputer.volume import Volume
 from imputer.weights.choice import choose
 from imputer.weights.manifest import entries
 
@@ -46,26 +43,16 @@ def _compare(path: Path, options: argparse.Namespace) -> dict[str, dict[str, flo
     name = options.model or choose(entries(), source.modality, parse_modality(options.to)).entry.id
     model = load_model(name)
     stack, undo = model.recipe.forward(source)
-    head = Orient().forward(source)[0].array
-    mask = head > head.mean() / 8
+    head = head_of(axial(source).array)
     figures = {}
     base = RunOptions(case=path.name)
     for label, shared in (("shared", True), ("independent", False)):
         made = model.run(stack, replace(base, shared_noise=shared))
         volume = model.recipe.inverse(made, undo, source, scale=model.output_scale)
-        figures[label] = _flicker(volume, mask)
+        figures[label] = flicker(axial(volume).array, head)
     if options.reference:
-        figures["real"] = _flicker(load(options.reference), mask)
+        figures["real"] = flicker(axial(load(options.reference)).array, head)
     return figures
-
-
-def _flicker(volume: Volume, mask: NDArray[np.bool_]) -> dict[str, float]:
-    array = Orient().forward(volume)[0].array.astype(np.float64)
-    array = array / array[mask].mean()
-    first, second = np.diff(array, axis=2), np.diff(array, n=2, axis=2)
-    inside = mask[:, :, 1:] & mask[:, :, :-1]
-    deeper = inside[:, :, 1:] & inside[:, :, :-1]
-    return {"change": float(np.abs(first[inside]).mean()), "curvature": float(np.abs(second[deeper]).mean())}
 
 
 if __name__ == "__main__":

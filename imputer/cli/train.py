@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,7 +18,10 @@ from imputer.errors import UsageError
 from imputer.modality import parse_modality
 
 if TYPE_CHECKING:
+    from imputer.train.aldm_config import AldmConfig
     from imputer.train.config import TrainConfig
+
+    AnyConfig = TypeVar("AnyConfig", TrainConfig, AldmConfig)
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -91,6 +95,25 @@ Others = Annotated[
         "--set", metavar="NAME=VALUE", rich_help_panel=_NETWORK, help="Any other setting, for instance width=32."
     ),
 ]
+Data = Annotated[
+    Path, typer.Option(metavar="DIR", rich_help_panel=_DATA, help="Folder of volumes; their names tell the contrasts.")
+]
+Modalities = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MOD,MOD...", rich_help_panel=_DATA, help="Contrasts to learn, in this order; subjects may lack some."
+    ),
+]
+Stages = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,NAME...", rich_help_panel=_NETWORK, help="Stages: autoencoder, spade, diffusion, projector."
+    ),
+]
+StartingModel = Annotated[
+    Path | None,
+    typer.Option("--init", metavar="FILE", rich_help_panel=_NETWORK, help="Model file to start from."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the run.")]
 
 
@@ -163,7 +186,62 @@ def syndiff(
     _train(config, Reporter(quiet=quiet, log_json=log_json, progress=not no_progress), resume=resume, dry_run=dry_run)
 
 
-def _with_others(config: TrainConfig, others: list[str]) -> TrainConfig:
+@app.command()
+@reports_errors
+def aldm(
+    data: Data,
+    output: RunFolder,
+    modalities: Modalities = None,
+    stages: Stages = None,
+    register: Register = False,
+    holdout: Holdout = None,
+    exclude: Exclude = None,
+    initial: StartingModel = None,
+    batch_size: Batch = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    device: Accelerator = None,
+    devices: Devices = None,
+    others: Others = None,
+    resume: Resume = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    log_json: options.LogJson = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Train ALDM on a folder of NIfTI volumes: one 3-D model from every contrast to every other.
+
+    Its stages follow one another: autoencoder, MS-SPADE (spade), latent diffusion, and the projector that samples in
+    four steps. Prints the path of the model.
+
+    Example: imputer train aldm --data scans --modalities t1,t2,flair --output run
+    """
+    from imputer.train.aldm_config import AldmConfig
+
+    config = AldmConfig(
+        data_dir=str(data),
+        output=str(output),
+        register=register,
+        holdout=tuple(holdout or ()),
+        exclude=tuple(exclude or ()),
+    )
+    given: dict[str, Any] = {
+        "modalities": tuple(parse_modality(each).value for each in modalities.split(",")) if modalities else None,
+        "stages": tuple(each.strip() for each in stages.split(",")) if stages else None,
+        "initial": str(initial) if initial is not None else None,
+        "batch_size": batch_size,
+        "seed": seed,
+        "precision": precision,
+        "accelerator": device,
+        "devices": devices,
+    }
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    config = _with_others(config, others or [])
+    report = Reporter(quiet=quiet, log_json=log_json, progress=not no_progress)
+    _train_aldm(config, report, resume=resume, dry_run=dry_run)
+
+
+def _with_others(config: AnyConfig, others: list[str]) -> AnyConfig:
     """The settings with each ``name=value`` put in, read as the kind of value that is there."""
     known = asdict(config)
     for text in others:
@@ -200,28 +278,49 @@ def _train(config: TrainConfig, report: Reporter, *, resume: bool, dry_run: bool
     from imputer.train.start import plan, start
 
     if dry_run:
-        training, held_out = plan(config)
-        counts = {"cases to train on": len(training), "cases held out": len(held_out)}
-        show_fields({**counts, **asdict(config)})
+        _show_plan(config, *plan(config))
         return
     with report.running():
-        for path in start(config, resume=resume, on_message=report.note, on_step=_follow(config, report)):
+        follow = _Follow(report, config.log_every)
+        told = partial(follow, "training", config.steps)
+        for path in start(config, resume=resume, on_message=report.note, on_step=told):
             typer.echo(str(path))
 
 
-def _follow(config: TrainConfig, report: Reporter) -> Callable[[int, dict[str, float]], None]:
+def _train_aldm(config: AldmConfig, report: Reporter, *, resume: bool, dry_run: bool) -> None:
+    from imputer.train.aldm_start import plan, start
+
+    if dry_run:
+        _show_plan(config, *plan(config))
+        return
+    with report.running():
+        follow = _Follow(report, config.log_every)
+
+        def told(stage: str, done: int, losses: dict[str, float]) -> None:
+            follow(stage, getattr(config, f"{stage}_steps"), done, losses)
+
+        typer.echo(str(start(config, resume=resume, on_message=report.note, on_step=told)))
+
+
+def _show_plan(config: TrainConfig | AldmConfig, training: Sequence[object], held_out: Sequence[object]) -> None:
+    show_fields({"cases to train on": len(training), "cases held out": len(held_out), **asdict(config)})
+
+
+class _Follow:
     """What to do after each step: move the bar, or, where there is none, say a line now and then."""
-    began = time.monotonic()
-    first = -1  # steps that an earlier part of the run had done
 
-    def on_step(done: int, losses: dict[str, float]) -> None:
-        nonlocal first
-        first = done - 1 if first < 0 else first
-        report.step("training", done, config.steps)
-        if report.has_bar or done % config.log_every:
+    def __init__(self, report: Reporter, log_every: int) -> None:
+        self._report, self._log_every = report, log_every
+        self._stage, self._began, self._first = "", 0.0, 0
+
+    def __call__(self, stage: str, steps: int, done: int, losses: dict[str, float]) -> None:
+        """Tell of a stage's step; what an earlier part of the run had done does not count for its speed."""
+        if stage != self._stage:
+            self._stage, self._began, self._first = stage, time.monotonic(), done - 1
+        self._report.step(stage, done, steps)
+        if self._report.has_bar or done % self._log_every:
             return
-        left = (time.monotonic() - began) / (done - first) * (config.steps - done)
+        left = (time.monotonic() - self._began) / (done - self._first) * (steps - done)
         values = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        report.note(f"step {done}/{config.steps}  {left / 60:.0f} min left  {values}")
-
-    return on_step
+        named = "" if stage == "training" else f"{stage}: "
+        self._report.note(f"{named}step {done}/{steps}  {left / 60:.0f} min left  {values}")

@@ -1,0 +1,88 @@
+"""Scores and pictures of held-out subjects after a stage of ALDM's training, on the model's voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from imputer.diffusion.ddim import LinearSchedule
+from imputer.diffusion.schedule import Schedule
+from imputer.methods.aldm import Aldm, samplers_of
+from imputer.methods.base import Identity, RunOptions, Sampling
+from imputer.modality import Modality
+from imputer.nets.aldm import AutoencoderModel
+from imputer.preprocess.recipe import aldm_recipe
+from imputer.report.metrics import paired_scores
+from imputer.train.scores import write_picture
+from imputer.train.subjects import Contrasts, padded
+
+SHORT_CHAIN = 4  # DDIM steps of the scores in training; the released 200 take minutes
+
+
+@torch.inference_mode()
+def score_reconstruction(model: AutoencoderModel, subjects: Sequence[Contrasts], picture: Path) -> dict[str, float]:
+    """Return mean PSNR and SSIM of the autoencoder's reconstructions and write rows of volume and reconstruction."""
+    device = next(model.parameters()).device
+    values: list[dict[str, float]] = []
+    rows: list[NDArray[np.float32]] = []
+    for subject in subjects:
+        for array in subject.arrays.values():
+            volume = padded(array, model.size_multiple)
+            again = model.decode(model.encode(volume.to(device))).cpu().clamp(-1, 1)
+            values.append(_scores(volume.numpy(), again.numpy()))
+            rows.append(_row([volume.numpy(), again.numpy()]))
+    return _report(values, rows, picture)
+
+
+def score_translation(
+    model: AutoencoderModel,
+    subjects: Sequence[Contrasts],
+    modalities: Sequence[Modality],
+    *,
+    pairs: int,
+    seed: int,
+    picture: Path,
+) -> dict[str, float]:
+    """Return mean PSNR and SSIM of up to `pairs` translations a subject; rows of source, synthetic and target."""
+    name = samplers_of(model)[0]
+    steps = {"projector": Schedule().steps, "ddim": SHORT_CHAIN}.get(name, 0)
+    method = Aldm(
+        model, aldm_recipe(), modalities, modalities, default=Sampling(steps, name, 0.0 if name == "ddim" else None),
+        schedule=LinearSchedule(), projector_schedule=Schedule(), output_scale=1.0, identity=Identity("in training"),
+    )  # fmt: skip
+    values: list[dict[str, float]] = []
+    rows: list[NDArray[np.float32]] = []
+    for subject in subjects:
+        for source, target in list(permutations(subject.arrays, 2))[:pairs]:
+            volumes = [padded(subject.arrays[index], model.size_multiple).numpy() for index in (source, target)]
+            options = RunOptions(subject.name, seed, target=modalities[target])
+            synthetic = method.run(volumes[0], options)
+            values.append(_scores(volumes[1], synthetic))
+            rows.append(_row([volumes[0], synthetic, volumes[1]]))
+    return _report(values, rows, picture)
+
+
+def _scores(target: NDArray[np.float32], synthetic: NDArray[np.float32]) -> dict[str, float]:
+    return paired_scores(*((np.asarray(each[0, 0], dtype=np.float32) + 1) / 2 for each in (target, synthetic)))
+
+
+def _row(volumes: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Middle axial and sagittal slice of volumes (1, 1, I, J, K), anterior and superior upwards."""
+    views = []
+    for volume in volumes:
+        i, _, k = (length // 2 for length in volume.shape[2:])
+        for view in (volume[0, 0, :, ::-1, k].T, volume[0, 0, i, :, ::-1].T):
+            views.append(np.pad(view, ((0, max(0, volume.shape[3] - view.shape[0])), (0, 0)), constant_values=-1.0))
+    return np.hstack(views)
+
+
+def _report(values: Sequence[dict[str, float]], rows: Sequence[NDArray[np.float32]], picture: Path) -> dict[str, float]:
+    if not values:
+        return {}
+    write_picture(list(rows), picture)
+    return {key: float(np.mean([value[key] for value in values])) for key in ("psnr", "ssim")}

@@ -1,0 +1,314 @@
+"""From a configuration to a finished ALDM: subjects, engine, and one training loop a stage."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from imputer.errors import ModelError, UsageError
+from imputer.files import make_folder, replacing
+from imputer.io.dispatch import peek
+from imputer.methods import aldm as method
+from imputer.modality import Modality, parse_modality
+from imputer.nets.aldm import ALDM, AutoencoderModel, make_aldm
+from imputer.nets.checkpoint import load_strictly, read_tensors, write_package
+from imputer.preprocess.intensity import Intensity
+from imputer.preprocess.isotropic import Isotropic
+from imputer.preprocess.orient import Orient
+from imputer.preprocess.recipe import Recipe, aldm_recipe
+from imputer.preprocess.whole import Whole
+from imputer.seeds import derive_seed
+from imputer.train import loop
+from imputer.train.aldm_config import STAGES, AldmConfig, first_stage_config, unet_config
+from imputer.train.aldm_scores import score_reconstruction, score_translation
+from imputer.train.aldm_stages import AutoencoderStage, DiffusionStage, ProjectorStage, SpadeStage, Stage
+from imputer.train.augment import STRENGTHS
+from imputer.train.config import changes_of, read_config, write_config
+from imputer.train.data import matches
+from imputer.train.engine import launch
+from imputer.train.latents import LatentBank, encode_subjects
+from imputer.train.ship import OUTPUT_SCALE
+from imputer.train.start import SETTINGS
+from imputer.train.subjects import PatchSampler, Subject, find_subjects, load_contrasts
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+MODEL = "aldm.safetensors"
+# What a resumed run may change: where things lie, where it runs, what it is called, how often it reports, how long.
+FREE = {
+    "data_dir", "output", "initial", "accelerator", "title", "licence", "trained_on", "version", "log_every",
+    "checkpoint_every", "validate_every", "validation_pairs", "stages", *(f"{stage}_steps" for stage in STAGES),
+}  # fmt: skip
+# Tensors that a stage makes afresh; all others come from the stage before, or from the starting model.
+FRESH = {
+    "autoencoder": ("first_stage.",),
+    "spade": ("first_stage.spade.",),
+    "diffusion": ("unet.",),
+    "projector": ("projector.",),
+}
+
+
+def check(config: AldmConfig) -> None:
+    """Raise UsageError for settings that contradict each other."""
+    modalities = [parse_modality(each) for each in config.modalities]
+    if len(modalities) < 2 or len(set(modalities)) < len(modalities):
+        raise UsageError("ALDM needs two different modalities or more.", remedy="Example: --modalities t1,t2,flair.")
+    places = [STAGES.index(stage) for stage in config.stages if stage in STAGES]
+    if len(places) < len(config.stages) or not places or places != list(range(places[0], places[-1] + 1)):
+        raise UsageError(f"The stages must be some of {', '.join(STAGES)}, in this order and without gaps.")
+    if places[0] > 0 and not config.initial:
+        raise UsageError(f"The stage {config.stages[0]} needs a trained model.", remedy="Give it with --init.")
+    if config.intensity_strength not in STRENGTHS:
+        raise UsageError(
+            f"The intensity strength {config.intensity_strength!r} is unknown.", remedy=f"Use {', '.join(STRENGTHS)}."
+        )
+    counts = ("patch", "latent_crop", "batch_size", "log_every", "checkpoint_every", "devices", "projector_steps_back")
+    for name in (*counts, "r1_every", *(f"{stage}_steps" for stage in config.stages)):
+        if getattr(config, name) < 1:
+            raise UsageError(f"The setting {name} is {getattr(config, name)}.", remedy="Give a number above 0.")
+    try:
+        model = _shaped(config, config.stages[-1])
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"These settings make no network: {error}.", remedy="Change them with --set.") from error
+    if config.patch % model.size_multiple:
+        raise UsageError(f"The patch's side must be a multiple of {model.size_multiple}.", remedy="Change --set patch.")
+    smallest = max(8, model.size_multiple // model.first_stage.config.factor)  # 8: of the discriminator
+    if config.latent_crop < smallest:
+        raise UsageError(f"The setting latent_crop must be at least {smallest}.")
+
+
+def plan(config: AldmConfig) -> tuple[list[Subject], list[Subject]]:
+    """Return the subjects to train on and those held out.
+
+    Raises UsageError or InputError where nothing is left to train on.
+    """
+    check(config)
+    subjects = find_subjects(Path(config.data_dir), _modalities(config), exclude=config.exclude)
+    held_out = [subject for subject in subjects if matches(subject.name, config.holdout)]
+    training = [subject for subject in subjects if not matches(subject.name, config.holdout)]
+    if not training or (config.stages != STAGES[:1] and all(len(subject.volumes) < 2 for subject in training)):
+        raise UsageError(
+            "No subject to train on has what is needed.",
+            remedy=f"A subject with two of {', '.join(config.modalities)} at least; the names must tell them.",
+        )
+    return training, held_out
+
+
+def _silent(message: str) -> None:
+    """Say nothing."""
+
+
+def start(
+    config: AldmConfig,
+    *,
+    resume: bool = False,
+    on_message: Callable[[str], None] = _silent,
+    on_step: Callable[[str, int, dict[str, float]], None] | None = None,
+) -> Path:
+    """Train all stages and return the model package.
+
+    `on_step` is told the stage, the number of its steps done and their losses.
+    """
+    training, held_out = plan(config)
+    folder = Path(config.output)
+    fabric = launch(config.accelerator, config.devices, config.precision)
+    tensors = read_tensors(Path(config.initial)) if config.initial else {}
+    for stage in config.stages:
+        loop.prepare_folder(folder / stage, resume=resume)
+    if resume and (folder / SETTINGS).exists():
+        _refuse_changes(config, read_config(folder / SETTINGS, AldmConfig))
+    write_config(config, folder / SETTINGS)
+    if not fabric.is_global_zero:  # one process of several speaks
+        on_message, on_step = _silent, None
+    on_message(f"{len(training)} subjects to train on, {len(held_out)} held out; preparing volumes")
+    data = _Data(config, fabric, training, held_out)
+    for stage in config.stages:
+        path = folder / stage / "models" / MODEL
+        if not (resume and path.exists()):
+            on_message(f"stage {stage}, {getattr(config, f'{stage}_steps')} steps, on {fabric.device}")
+            _train(config, stage, fabric, data, tensors, folder / stage, resume=resume, on_step=on_step)
+            fabric.barrier()
+        tensors = read_tensors(path)
+    final = folder / "models" / MODEL
+    if fabric.is_global_zero:
+        make_folder(final.parent)
+        with replacing(final, overwrite=True) as temporary:
+            shutil.copyfile(path, temporary)
+    return final
+
+
+def _train(
+    config: AldmConfig,
+    stage: str,
+    fabric: Fabric,
+    data: _Data,
+    tensors: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    resume: bool,
+    on_step: Callable[[str, int, dict[str, float]], None] | None,
+) -> None:
+    torch.manual_seed(derive_seed(config.seed, "weights", stage))
+    model = _filled(config, stage, tensors).to(fabric.device)
+    trainer = _Exporting(data.stage(stage, model), config, data, folder)
+    told = None if on_step is None else lambda done, losses: on_step(stage, done, losses)
+    loop.run(trainer, trainer.stage.settings, folder, resume=resume, on_step=told)
+
+
+class _Data:
+    """Volumes of the subjects, read once, and their latents, made once for the first stage that they come from."""
+
+    def __init__(
+        self, config: AldmConfig, fabric: Fabric, training: Sequence[Subject], held_out: Sequence[Subject]
+    ) -> None:
+        self._config, self._fabric = config, fabric
+        self._strength = STRENGTHS[config.intensity_strength]
+        recipe = Recipe((Orient("RAS"), Isotropic(config.voxel_mm), Intensity(white=config.white), Whole()))
+        self._training, self.held_out = (
+            [load_contrasts(subject, _modalities(config), recipe, register=config.register) for subject in subjects]
+            for subjects in (training, held_out)
+        )
+        self.present = sorted({index for subject in self._training for index in subject.arrays})
+        self.sizes = _voxel_sizes(training)
+        self._bank: LatentBank | None = None
+
+    def stage(self, stage: str, model: AutoencoderModel) -> Stage:
+        """Return a stage with what it trains on."""
+        config, fabric = self._config, self._fabric
+        if stage == "autoencoder":
+            patches = PatchSampler(self._training, config.patch, flip=config.flip, strength=self._strength)
+            return AutoencoderStage(config, fabric, model, patches)
+        bank = self._latents(model)
+        if stage == "spade":
+            return SpadeStage(config, fabric, model, bank)
+        assert isinstance(model, ALDM)
+        return (DiffusionStage if stage == "diffusion" else ProjectorStage)(config, fabric, model, bank)
+
+    def _latents(self, model: AutoencoderModel) -> LatentBank:
+        if self._bank is None:
+            config = self._config
+            with self._fabric.autocast():
+                latents = encode_subjects(
+                    model.eval(), self._training, variants=config.variants, strength=self._strength, seed=config.seed
+                )
+                multiple = 2 ** (len(config.unet_multipliers) - 1)
+                self._bank = LatentBank(list(latents), config.latent_crop, multiple)
+        return self._bank
+
+
+class _Exporting:
+    """A stage as the loop drives it: with scores and export; see `imputer.train.loop.Trainer`."""
+
+    def __init__(self, stage: Stage, config: AldmConfig, data: _Data, folder: Path) -> None:
+        self.stage, self._config, self._data, self._folder = stage, config, data, folder
+        self.is_main = stage.is_main
+
+    def step(self, number: int) -> dict[str, float]:
+        """Train one step."""
+        return self.stage.step(number)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a resume needs."""
+        return self.stage.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        self.stage.load_state(state)
+
+    def validate(self, number: int) -> dict[str, float]:
+        """Score held-out subjects with the averaged weights."""
+        config, held_out = self._config, self._data.held_out
+        if not held_out:
+            return {}
+        model = _filled(config, self.stage.name, self.stage.averaged()).to(self.stage.fabric.device).eval()
+        picture = self._folder / "samples" / f"{number:07d}.png"
+        if self.stage.name == "autoencoder":
+            return score_reconstruction(model, held_out, picture)
+        return score_translation(
+            model, held_out, _modalities(config), pairs=config.validation_pairs, seed=config.seed, picture=picture
+        )
+
+    def export(self) -> list[Path]:
+        """Write the model package of the stage, fp16."""
+        config, modalities = self._config, _modalities(self._config)
+        model = _shaped(config, self.stage.name)
+        present = [modalities[index] for index in self._data.present]
+        about = {
+            "id": "aldm",
+            "version": config.version,
+            "title": config.title or f"ALDM {', '.join(present)}",
+            "licence": config.licence,
+            "citation": method.CITATION,
+            "trained_on": config.trained_on,
+            "scope": {"body_part": "head", **self._data.sizes},
+        }
+        recipe = aldm_recipe(config.voxel_mm, config.white, model.size_multiple)
+        document = method.header(model, recipe, present, modalities, output_scale=OUTPUT_SCALE, about=about)
+        tensors = {name: tensor.to(torch.float16) for name, tensor in self.stage.averaged().items()}
+        path = self._folder / "models" / MODEL
+        make_folder(path.parent)
+        write_package(path, tensors, document, overwrite=True)
+        return [path]
+
+
+def _shaped(config: AldmConfig, stage: str) -> AutoencoderModel:
+    """Return the model up to a stage on the meta device: only its shape counts."""
+    with torch.device("meta"):
+        return _fresh(config, stage)
+
+
+def _fresh(config: AldmConfig, stage: str) -> AutoencoderModel:
+    first, place = first_stage_config(config), STAGES.index(stage)
+    if place == 0:
+        return make_aldm(replace(first, classes=0))
+    unet = unet_config(config)
+    return make_aldm(first, unet if place >= 2 else None, unet if place >= 3 else None)
+
+
+def _filled(config: AldmConfig, stage: str, tensors: Mapping[str, Tensor]) -> AutoencoderModel:
+    """Return the model up to a stage with tensors of the stages before; what the stage trains may be fresh.
+
+    Raises ModelError where other tensors are missing or have another shape.
+    """
+    model = _fresh(config, stage)
+    wanted = {name: tensors[name] for name in model.state_dict() if name in tensors}
+    fresh = {name: value for name, value in model.state_dict().items() if name.startswith(FRESH[stage])}
+    if not fresh.keys() <= wanted.keys():
+        wanted = {**wanted, **fresh}
+        if stage == "projector":  # the UNet's weights are a good start, but for the last layer, which is 0
+            same = {name: name.replace("projector.", "unet.") for name in fresh if ".out.2." not in name}
+            wanted.update({name: tensors[other].clone() for name, other in same.items() if other in tensors})
+    try:
+        load_strictly(model, wanted, "the starting model")
+    except ModelError as error:
+        raise ModelError(str(error), remedy="Give its settings, or train the stages before as well.") from error
+    return model
+
+
+def _modalities(config: AldmConfig) -> list[Modality]:
+    return [parse_modality(each) for each in config.modalities]
+
+
+def _voxel_sizes(subjects: Sequence[Subject]) -> dict[str, list[float]]:
+    """Least and greatest pixel and distance of slices, in mm, of the volumes; the largest of three is the distance."""
+    spacings = [sorted(Orient().spacing(peek(path).affine)) for each in subjects for path in each.volumes.values()]
+    pixels, slices = [size for spacing in spacings for size in spacing[:2]], [spacing[2] for spacing in spacings]
+    return {
+        key: [round(min(sizes), 3), round(max(sizes), 3)] for key, sizes in (("pixel_mm", pixels), ("slice_mm", slices))
+    }
+
+
+def _refuse_changes(config: AldmConfig, before: AldmConfig) -> None:
+    """Raise UsageError where a resumed run would not go on as it began: it would match no run of either settings."""
+    if changed := changes_of(config, before, FREE):
+        raise UsageError(
+            f"The run began with other settings: {'; '.join(changed)}.",
+            remedy="Give the same ones, or train into a new folder (with --init to start from this run's model).",
+        )
