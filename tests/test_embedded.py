@@ -50,7 +50,7 @@ def test_the_header_says_what_the_manifest_says(entry: Entry) -> None:
         assert about[name] == getattr(entry, name)
     assert about["licence"] == entry.licence.weights
     model = load_model(entry.id, device="cpu")
-    assert (model.sources, (model.target,)) == (entry.sources, entry.targets)
+    assert (model.sources, model.targets) == (entry.sources, entry.targets)
     assert (model.identity.origin, model.identity.non_commercial) == ("embedded", False)
 
 
