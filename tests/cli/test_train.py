@@ -23,6 +23,27 @@ TINY = [
 ]
 
 
+TINY_ALDM = [
+    *(
+        "--modalities",
+        "t1,t2",
+        "--device",
+        "cpu",
+        "--set",
+        "voxel_mm=10",
+        "--set",
+        "patch=16",
+        "--set",
+        "latent_crop=8",
+    ),
+    *("--set", "variants=1", "--set", "width=4", "--set", "channel_multipliers=1,2", "--set", "groups=2"),
+    *("--set", "codebook_size=16", "--set", "spade_widths=4", "--set", "spade_hidden=4", "--set", "unet_width=8"),
+    *("--set", "unet_multipliers=1,2", "--set", "attention_factors=2", "--set", "head_channels=8"),
+    *("--set", "unet_groups=4", "--set", "discriminator_width=4", "--set", "log_every=1"),
+    *(f"--set={stage}_steps=2" for stage in ("autoencoder", "spade", "diffusion", "projector")),
+]
+
+
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders t1 and t2 with the same three heads."""
@@ -111,3 +132,58 @@ def test_missing_folders_are_two(run: Run) -> None:
 def test_a_setting_is_read_as_what_is_there(text: str, like: object, value: object) -> None:
     assert _read(text, like) == value
     assert type(_read(text, like)) is type(value)
+
+
+def aldm_arguments(scans: Path, run_folder: Path, *more: object) -> list[object]:
+    return ["train", "aldm", "--data", scans, "-o", run_folder, *TINY_ALDM, *more]
+
+
+@pytest.fixture(scope="module")
+def subjects(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same heads in one folder, where names tell subject and contrast."""
+    folder = tmp_path_factory.mktemp("subjects")
+    for path in scans.rglob("*.nii.gz"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def test_a_dry_run_of_aldm_says_the_plan(run: Run, subjects: Path, tmp_path: Path) -> None:
+    result = run(*aldm_arguments(subjects, tmp_path / "run", "--holdout", "head2", "--dry-run"))
+    assert result.exit_code == 0, result.output
+    said = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in result.stdout.splitlines()}
+    assert (said["cases to train on"], said["cases held out"], said["unet_width"]) == ("2", "1", "8")
+    assert not (tmp_path / "run").exists()
+
+
+def test_aldm_trains_all_its_stages_and_the_model_works(run: Run, subjects: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightning_fabric", reason="training needs the extra train")
+    folder = tmp_path / "run"
+    result = run(*aldm_arguments(subjects, folder, "--no-progress"))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [str(folder / "models" / "aldm.safetensors")]
+    assert "projector: step 2/2" in result.stderr
+    again = run(*aldm_arguments(subjects, folder))
+    assert_refused(again, 6, "--resume")
+    source = next(subjects.glob("head0_t1*"))
+    made = run(
+        "synth", source, "--to", "t2", "-m", folder / "models" / "aldm.safetensors", "-o", tmp_path / "t2.nii.gz"
+    )
+    assert made.exit_code == 0, made.output
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--stages", "spade"], ["--init"]),
+        (["--stages", "autoencoder,projector"], ["without gaps"]),
+        (["--modalities", "t1"], ["two different"]),
+        (["--modalities", "t1,xray"], ["xray"]),
+        (["--set", "dreams=1"], ["dreams"]),
+        (["--set", "patch=20"], ["multiple of 8"]),
+    ],
+)
+def test_wrong_settings_of_aldm_are_two(
+    run: Run, subjects: Path, tmp_path: Path, more: list[str], words: list[str]
+) -> None:
+    assert_refused(run(*aldm_arguments(subjects, tmp_path / "run", *more)), 2, *words)
+    assert not (tmp_path / "run").exists()
