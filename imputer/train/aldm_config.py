@@ -6,39 +6,23 @@ from dataclasses import dataclass
 
 from imputer.nets.latent_unet3d import LatentUNetConfig
 from imputer.nets.vqgan3d import FirstStageConfig
+from imputer.train.config import RunConfig
 
 STAGES = ("autoencoder", "spade", "diffusion", "projector")
 
 
-@dataclass(frozen=True)
-class AldmConfig:
+@dataclass(frozen=True, kw_only=True)
+class AldmConfig(RunConfig):
     """Settings of `imputer train aldm`; the networks default to the released ones."""
 
     data_dir: str
     """Folder of NIfTI volumes, one or more contrasts a subject; searched recursively."""
-    output: str
-    """Folder of the run: configuration, then a folder a stage with log, checkpoint, pictures, and the model."""
     modalities: tuple[str, ...] = ("t1", "t1ce", "t2", "flair")
     """Contrasts in the order of the model's classes; a subject may lack some."""
     stages: tuple[str, ...] = STAGES
     """Stages to train, in this order; a stage that is left out must be in the starting model."""
     initial: str = ""
     """Model package whose parts the run starts from; empty: fresh weights."""
-    register: bool = False
-    """Align a subject's contrasts rigidly on its first one (mutual information)."""
-    holdout: tuple[str, ...] = ()
-    """Subjects whose name contains one of these texts are never trained on; scored instead."""
-    exclude: tuple[str, ...] = ()
-    """Subjects whose name contains one of these texts are left out altogether."""
-
-    title: str = ""
-    """Title of the exported model."""
-    licence: str = "unspecified"
-    """Licence of the exported weights."""
-    trained_on: str = ""
-    """Data that the model was trained on, as the sidecar and the card say it."""
-    version: str = "1"
-    """Version of the exported weights."""
 
     voxel_mm: float = 1.0
     """Size of the model's voxels, mm."""
@@ -106,16 +90,8 @@ class AldmConfig:
     """Adam's learning rate of the stage."""
     projector_rate: float = 1e-4
     """Adam's learning rate of the stage."""
-    discriminator_rate: float = 1e-4
-    """Adam's learning rate of all discriminators."""
-    final_rate: float = 1e-5
-    """Learning rate at the end of the cosine."""
     warmup: int = 100
     """Steps of linear warm-up of the learning rates."""
-    ema: float = 0.999
-    """Decay of the moving average of the weights, a step."""
-    batch_size: int = 1
-    """Patches or latents a step and device."""
 
     codebook_after: float = 0.25
     """Share of the autoencoder's steps before the codebook comes in, filled with latents of the data."""
@@ -139,23 +115,7 @@ class AldmConfig:
     """L1 between the projector's estimate and the real target's latent."""
     rollout: float = 0.5
     """Share of the projector's steps whose x_t comes from its own chain instead of the true latent."""
-    r1_gamma: float = 1.0
-    """Weight of the R1 gradient penalty of the projector's discriminator."""
-    r1_every: int = 10
-    """Steps between R1 penalties."""
 
-    seed: int = 0
-    """Seed of weights, order, noise and augmentation."""
-    precision: str = "32-true"
-    """Lightning Fabric precision: 32-true, bf16-mixed or 16-mixed (CUDA)."""
-    accelerator: str = "auto"
-    """Lightning Fabric accelerator: auto, cpu, cuda or mps."""
-    devices: int = 1
-    """Devices; more than one trains with distributed data parallel."""
-    log_every: int = 20
-    """Steps between log lines."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints."""
     validate_every: int = 0
     """Steps between scores and pictures of held-out subjects; 0: only at the end of a stage."""
     validation_pairs: int = 4

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from imputer.errors import ModelError, UsageError
 from imputer.files import make_folder, replacing
-from imputer.io.dispatch import peek
 from imputer.methods import aldm as method
 from imputer.modality import Modality, parse_modality
 from imputer.nets.aldm import ALDM, AutoencoderModel, make_aldm
@@ -29,23 +28,19 @@ from imputer.train.aldm_config import STAGES, AldmConfig, first_stage_config, un
 from imputer.train.aldm_scores import score_reconstruction, score_translation
 from imputer.train.aldm_stages import AutoencoderStage, DiffusionStage, ProjectorStage, SpadeStage, Stage
 from imputer.train.augment import STRENGTHS
-from imputer.train.config import changes_of, read_config, write_config
-from imputer.train.data import matches
+from imputer.train.config import SETTINGS, read_config, refuse_changes, write_config
+from imputer.train.data import matches, voxel_sizes
 from imputer.train.engine import launch
 from imputer.train.latents import LatentBank, encode_subjects
 from imputer.train.ship import OUTPUT_SCALE
-from imputer.train.start import SETTINGS
 from imputer.train.subjects import PatchSampler, Subject, find_subjects, load_contrasts
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 MODEL = "aldm.safetensors"
-# What a resumed run may change: where things lie, where it runs, what it is called, how often it reports, how long.
-FREE = {
-    "data_dir", "output", "initial", "accelerator", "title", "licence", "trained_on", "version", "log_every",
-    "checkpoint_every", "validate_every", "validation_pairs", "stages", *(f"{stage}_steps" for stage in STAGES),
-}  # fmt: skip
+# May change on resume, beside what always may.
+FREE = {"data_dir", "validation_pairs", "stages", *(f"{stage}_steps" for stage in STAGES)}
 # Tensors that a stage makes afresh; all others come from the stage before, or from the starting model.
 FRESH = {
     "autoencoder": ("first_stage.",),
@@ -101,15 +96,11 @@ def plan(config: AldmConfig) -> tuple[list[Subject], list[Subject]]:
     return training, held_out
 
 
-def _silent(message: str) -> None:
-    """Say nothing."""
-
-
 def start(
     config: AldmConfig,
     *,
     resume: bool = False,
-    on_message: Callable[[str], None] = _silent,
+    on_message: Callable[[str], None] = loop.silent,
     on_step: Callable[[str, int, dict[str, float]], None] | None = None,
 ) -> Path:
     """Train all stages and return the model package.
@@ -123,10 +114,10 @@ def start(
     for stage in config.stages:
         loop.prepare_folder(folder / stage, resume=resume)
     if resume and (folder / SETTINGS).exists():
-        _refuse_changes(config, read_config(folder / SETTINGS, AldmConfig))
+        refuse_changes(config, read_config(folder / SETTINGS, AldmConfig), FREE)
     write_config(config, folder / SETTINGS)
     if not fabric.is_global_zero:  # one process of several speaks
-        on_message, on_step = _silent, None
+        on_message, on_step = loop.silent, None
     on_message(f"{len(training)} subjects to train on, {len(held_out)} held out; preparing volumes")
     data = _Data(config, fabric, training, held_out)
     for stage in config.stages:
@@ -176,7 +167,7 @@ class _Data:
             for subjects in (training, held_out)
         )
         self.present = sorted({index for subject in self._training for index in subject.arrays})
-        self.sizes = _voxel_sizes(training)
+        self.sizes = voxel_sizes(path for subject in training for path in subject.volumes.values())
         self._bank: LatentBank | None = None
 
     def stage(self, stage: str, model: AutoencoderModel) -> Stage:
@@ -294,21 +285,3 @@ def _filled(config: AldmConfig, stage: str, tensors: Mapping[str, Tensor]) -> Au
 
 def _modalities(config: AldmConfig) -> list[Modality]:
     return [parse_modality(each) for each in config.modalities]
-
-
-def _voxel_sizes(subjects: Sequence[Subject]) -> dict[str, list[float]]:
-    """Least and greatest pixel and distance of slices, in mm, of the volumes; the largest of three is the distance."""
-    spacings = [sorted(Orient().spacing(peek(path).affine)) for each in subjects for path in each.volumes.values()]
-    pixels, slices = [size for spacing in spacings for size in spacing[:2]], [spacing[2] for spacing in spacings]
-    return {
-        key: [round(min(sizes), 3), round(max(sizes), 3)] for key, sizes in (("pixel_mm", pixels), ("slice_mm", slices))
-    }
-
-
-def _refuse_changes(config: AldmConfig, before: AldmConfig) -> None:
-    """Raise UsageError where a resumed run would not go on as it began: it would match no run of either settings."""
-    if changed := changes_of(config, before, FREE):
-        raise UsageError(
-            f"The run began with other settings: {'; '.join(changed)}.",
-            remedy="Give the same ones, or train into a new folder (with --init to start from this run's model).",
-        )

@@ -12,6 +12,13 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from imputer.errors import UsageError
 from imputer.files import replacing
 
+SETTINGS = "config.toml"  # in the folder of a run
+# What a resumed run may change: where things lie, where it runs, what it is called, how often it reports.
+FREE = {
+    "output", "initial", "accelerator", "title", "licence", "trained_on", "version", "log_every", "checkpoint_every",
+    "validate_every",
+}  # fmt: skip
+
 
 class Dataclass(Protocol):
     """Any dataclass."""
@@ -46,33 +53,18 @@ class LoopSettings(Protocol):
 Settings = TypeVar("Settings", bound=Dataclass)
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of `imputer train syndiff`; the defaults are the paper's where it has one."""
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Settings that the training runs of all methods have."""
 
-    source_dir: str
-    """Folder of NIfTI volumes of the first contrast; searched recursively."""
-    target_dir: str
-    """Folder of NIfTI volumes of the second contrast; may be the same folder."""
     output: str
     """Folder of the run: configuration, logs, checkpoints, sample pictures, models."""
-    source: str = "t1"
-    """Modality of the first contrast."""
-    target: str = "t2"
-    """Modality of the second contrast."""
-    paired: bool = False
-    """Condition on the real source of the same patient and add the pixel loss (the paper's own extension)."""
     register: bool = False
-    """Align pairs rigidly before training and before scoring (mutual information)."""
-    direction: str = "both"
-    """both, forward (source to target) or backward; one alone needs paired data."""
+    """Align the contrasts of a case rigidly before training and before scoring (mutual information)."""
     holdout: tuple[str, ...] = ()
     """Cases whose name contains one of these texts are never trained on; scored instead."""
     exclude: tuple[str, ...] = ()
     """Cases whose name contains one of these texts are left out altogether."""
-    initial: str = ""
-    """Model package whose weights the generator of its own direction starts from; empty: fresh weights."""
-
     title: str = ""
     """Title of the exported models."""
     licence: str = "unspecified"
@@ -81,11 +73,53 @@ class TrainConfig:
     """Data that the models were trained on, as the sidecar and the card say it."""
     version: str = "1"
     """Version of the exported weights."""
+    batch_size: int = 1
+    """Slices, patches or latents a step and device."""
+    discriminator_rate: float = 1e-4
+    """Adam's learning rate of all discriminators."""
+    final_rate: float = 1e-5
+    """Learning rate at the end of the cosine."""
+    ema: float = 0.999
+    """Decay of the moving average of the generators' weights, a step."""
+    r1_gamma: float = 1.0
+    """Weight of the R1 gradient penalty."""
+    r1_every: int = 10
+    """Steps between R1 penalties."""
+    seed: int = 0
+    """Seed of weights, order, noise and augmentation."""
+    precision: str = "32-true"
+    """Lightning Fabric precision: 32-true, bf16-mixed or 16-mixed (CUDA)."""
+    accelerator: str = "auto"
+    """Lightning Fabric accelerator: auto, cpu, cuda or mps."""
+    devices: int = 1
+    """Devices; more than one trains with distributed data parallel."""
+    log_every: int = 20
+    """Steps between log lines."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """Settings of `imputer train syndiff`; the defaults are the paper's where it has one."""
+
+    source_dir: str
+    """Folder of NIfTI volumes of the first contrast; searched recursively."""
+    target_dir: str
+    """Folder of NIfTI volumes of the second contrast; may be the same folder."""
+    source: str = "t1"
+    """Modality of the first contrast."""
+    target: str = "t2"
+    """Modality of the second contrast."""
+    paired: bool = False
+    """Condition on the real source of the same patient and add the pixel loss (the paper's own extension)."""
+    direction: str = "both"
+    """both, forward (source to target) or backward; one alone needs paired data."""
+    initial: str = ""
+    """Model package whose weights the generator of its own direction starts from; empty: fresh weights."""
 
     steps: int = 20000
     """Optimiser steps."""
-    batch_size: int = 1
-    """Slices a step and device."""
     crop: tuple[int, int] = (256, 256)
     """Height and width of training slices, pixels."""
     pixel_mm: float = 1.0
@@ -118,18 +152,8 @@ class TrainConfig:
 
     generator_rate: float = 1.6e-4
     """Adam's learning rate of all generators."""
-    discriminator_rate: float = 1e-4
-    """Adam's learning rate of all discriminators."""
-    final_rate: float = 1e-5
-    """Learning rate at the end of the cosine."""
     warmup: int = 0
     """Steps of linear warm-up of the learning rates."""
-    ema: float = 0.999
-    """Decay of the moving average of the generators' weights, a step."""
-    r1_gamma: float = 1.0
-    """Weight of the R1 gradient penalty."""
-    r1_every: int = 10
-    """Steps between R1 penalties."""
     cycle_weight: float = 0.5
     """L1 cycle loss of the non-diffusive module."""
     pixel_weight: float = 0.5
@@ -151,19 +175,7 @@ class TrainConfig:
     """Flips, affine and elastic warps, and on the source bias field, gamma, noise and resolution."""
     intensity_strength: str = "strong"
     """How far augmentation changes the source's gain, gamma and bias field: strong, weak or none."""
-    seed: int = 0
-    """Seed of weights, order, noise and augmentation."""
-    precision: str = "32-true"
-    """Lightning Fabric precision: 32-true, bf16-mixed or 16-mixed (CUDA)."""
-    accelerator: str = "auto"
-    """Lightning Fabric accelerator: auto, cpu, cuda or mps."""
-    devices: int = 1
-    """Devices; more than one trains with distributed data parallel."""
 
-    log_every: int = 20
-    """Steps between log lines."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints."""
     validate_every: int = 2000
     """Steps between scores and pictures of held-out cases; 0: only at the end."""
     validation_slices: int = 12
@@ -194,11 +206,19 @@ def read_config(path: Path, kind: type[Settings]) -> Settings:
         raise UsageError(f"{path.name} lacks the folders of its data or its output.") from error
 
 
-def changes_of(config: Dataclass, before: Dataclass, free: Collection[str]) -> list[str]:
-    """Tell which settings differ, but for those that a resumed run may change."""
+def refuse_changes(config: Dataclass, before: Dataclass, free: Collection[str]) -> None:
+    """Raise UsageError where a resumed run would not go on as it began: it would match no run of either settings.
+
+    `free` names what may change beside `FREE`.
+    """
     now, then = asdict(config), asdict(before)
-    names = [name for name in now if name not in free and now[name] != then[name]]
-    return [f"{name} was {then[name]}, now {now[name]}" for name in names]
+    names = [name for name in now if name not in FREE and name not in free and now[name] != then[name]]
+    changed = [f"{name} was {then[name]}, now {now[name]}" for name in names]
+    if changed:
+        raise UsageError(
+            f"The run began with other settings: {'; '.join(changed)}.",
+            remedy="Give the same ones, or train into a new folder (with --init to start from this run's model).",
+        )
 
 
 def _toml(value: Any) -> str:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from imputer.errors import InputError, UsageError
-from imputer.io.dispatch import READ, load
+from imputer.io.dispatch import READ, load, peek
 from imputer.io.names import key_of, without_modality
 from imputer.modality import Modality, guess_modality
+from imputer.preprocess.orient import Orient
 from imputer.preprocess.recipe import Recipe
 from imputer.train import augment
 from imputer.train.register import align_rigidly
@@ -122,6 +123,16 @@ def paired_stack(case: Case, grid: str, recipes: tuple[Recipe, Recipe], *, regis
     partner, _ = recipes[1].forward(target)
     keep = _with_content(slices) & _with_content(partner)
     return Stack(case.name, slices[keep].astype(np.float16), partner[keep].astype(np.float16))
+
+
+def voxel_sizes(paths: Iterable[Path]) -> dict[str, list[float]]:
+    """Return least and greatest pixel and distance of axial slices of volumes, in mm: part of a model's scope."""
+    spacings = [Orient().spacing(peek(path).affine) for path in paths]
+    pixels = [size for across, down, _ in spacings for size in (across, down)]
+    slices = [between for _, _, between in spacings]
+    return {
+        key: [round(min(sizes), 3), round(max(sizes), 3)] for key, sizes in (("pixel_mm", pixels), ("slice_mm", slices))
+    }
 
 
 def unpaired_stack(name: str, path: Path, recipe: Recipe) -> Stack:

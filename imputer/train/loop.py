@@ -43,6 +43,10 @@ class Trainer(Protocol):
         ...
 
 
+def silent(message: str) -> None:
+    """Say nothing."""
+
+
 class RunLog:
     """Appends one JSON object a line to log.jsonl, and scalars to TensorBoard where that is installed."""
 

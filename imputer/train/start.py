@@ -7,26 +7,29 @@ from pathlib import Path
 
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import UsageError
-from imputer.io.dispatch import peek
 from imputer.modality import parse_modality
-from imputer.preprocess.orient import Orient
 from imputer.train import loop
 from imputer.train.adversarial_trainer import SynDiffTrainer
 from imputer.train.augment import STRENGTHS
-from imputer.train.config import TrainConfig, changes_of, read_config, write_config
-from imputer.train.data import Case, SliceSampler, Stack, find_cases, matches, paired_stack, swapped, unpaired_stack
+from imputer.train.config import SETTINGS, TrainConfig, read_config, refuse_changes, write_config
+from imputer.train.data import (
+    Case,
+    SliceSampler,
+    Stack,
+    find_cases,
+    matches,
+    paired_stack,
+    swapped,
+    unpaired_stack,
+    voxel_sizes,
+)
 from imputer.train.engine import launch
 from imputer.train.scores import HeldOut
 from imputer.train.ship import data_recipe
 from imputer.train.syndiff import network_config
 
 TRANSLATOR_MULTIPLE = 4  # of unpaired training's ResNets
-SETTINGS = "config.toml"
-# What a resumed run may change: where things lie, where it runs, what it is called, how often it reports, how long.
-FREE = {
-    "source_dir", "target_dir", "output", "initial", "steps", "accelerator", "title", "licence", "trained_on",
-    "version", "log_every", "checkpoint_every", "validate_every", "validation_slices",
-}  # fmt: skip
+FREE = {"source_dir", "target_dir", "steps", "validation_slices"}  # may change on resume, beside what always may
 DIRECTIONS = {"both": ("forward", "backward"), "forward": ("forward",), "backward": ("backward",)}
 
 
@@ -90,15 +93,11 @@ def plan(config: TrainConfig) -> tuple[list[Case], list[Case]]:
     return training, [case for case in held_out if case.source is not None and case.target is not None]
 
 
-def _silent(message: str) -> None:
-    """Say nothing."""
-
-
 def start(
     config: TrainConfig,
     *,
     resume: bool = False,
-    on_message: Callable[[str], None] = _silent,
+    on_message: Callable[[str], None] = loop.silent,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> list[Path]:
     """Train and return the model packages; see `imputer.train.loop.run`."""
@@ -107,27 +106,19 @@ def start(
     fabric = launch(config.accelerator, config.devices, config.precision)
     loop.prepare_folder(folder, resume=resume)
     if resume and (folder / SETTINGS).exists():
-        _refuse_changes(config, read_config(folder / SETTINGS, TrainConfig))
+        refuse_changes(config, read_config(folder / SETTINGS, TrainConfig), FREE)
     write_config(config, folder / SETTINGS)
     names = DIRECTIONS[config.direction]
     if not fabric.is_global_zero:  # one process of several speaks
-        on_message, on_step = _silent, None
+        on_message, on_step = loop.silent, None
     on_message(f"{len(training)} cases to train on, {len(held_out)} held out; preparing slices")
     samplers = {name: _sampler(config, training, name) for name in names}
     on_message(f"{sum(len(sampler) for sampler in samplers.values())} slices; training on {fabric.device}")
     scored = {name: _held_out(config, held_out, name) for name in names}
-    sizes = {name: _voxel_sizes(training, name) for name in names}
+    sources = {name: [case.source if name == "forward" else case.target for case in training] for name in names}
+    sizes = {name: voxel_sizes(path for path in paths if path is not None) for name, paths in sources.items()}
     trainer = SynDiffTrainer(config, folder, fabric, samplers, scored, sizes)
     return loop.run(trainer, config, folder, resume=resume, on_step=on_step)
-
-
-def _refuse_changes(config: TrainConfig, before: TrainConfig) -> None:
-    """Raise UsageError where a resumed run would not go on as it began: it would match no run of either settings."""
-    if changed := changes_of(config, before, FREE):
-        raise UsageError(
-            f"The run began with other settings: {'; '.join(changed)}.",
-            remedy="Give the same ones, or train into a new folder (with --init to start from this run's model).",
-        )
 
 
 def _pair(config: TrainConfig, case: Case, name: str) -> Stack:
@@ -136,17 +127,6 @@ def _pair(config: TrainConfig, case: Case, name: str) -> Stack:
     if name == "forward":
         return paired_stack(case, "source", recipes, register=config.register)
     return swapped(paired_stack(case, "target", recipes, register=config.register))
-
-
-def _voxel_sizes(cases: list[Case], name: str) -> dict[str, list[float]]:
-    """Least and greatest pixel and distance of slices, in mm, of the sources that a direction learns from."""
-    paths = (case.source if name == "forward" else case.target for case in cases)
-    spacings = [Orient().spacing(peek(path).affine) for path in paths if path is not None]
-    pixels = [size for across, down, _ in spacings for size in (across, down)]
-    slices = [between for _, _, between in spacings]
-    return {
-        key: [round(min(sizes), 3), round(max(sizes), 3)] for key, sizes in (("pixel_mm", pixels), ("slice_mm", slices))
-    }
 
 
 def _sampler(config: TrainConfig, cases: list[Case], name: str) -> SliceSampler:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imputer.errors import OutputError, UsageError
 from imputer.train.config import TrainConfig, read_config, write_config
 
-PLAIN = TrainConfig("t1", "t2", "run")
+PLAIN = TrainConfig(source_dir="t1", target_dir="t2", output="run")
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 
 

@@ -99,7 +99,7 @@ def test_half_a_pair_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe:
-    return data_recipe(TrainConfig("", "", "", pixel_mm=3.0), 4.0)
+    return data_recipe(TrainConfig(source_dir="", target_dir="", output="", pixel_mm=3.0), 4.0)
 
 
 @pytest.mark.parametrize("grid", ["source", "target"])
