@@ -78,6 +78,9 @@ def _times(model: ALDM, x: Tensor, steps: list[int]) -> dict[str, float]:
         print(f"{name}: {seconds[name]:.2f} s", file=sys.stderr, flush=True)
         return result
 
+    small = torch.zeros(1, 1, 16, 16, 16, device=x.device)  # what a device does the first time it does it now
+    warm = model.encode(small)
+    model.decode(model.project(warm, warm, model.to_target(warm, TARGET), 0, TARGET))
     z = timed("encoder", lambda: model.encode(x))
     like = timed("MS-SPADE", lambda: model.to_target(z, TARGET))
     noise = SliceNoise(0, "benchmark", [0], device=x.device)

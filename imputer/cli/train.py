@@ -69,14 +69,18 @@ Direction = Annotated[
 Initial = Annotated[
     Path | None,
     typer.Option(
-        "--init", metavar="FILE", rich_help_panel=_NETWORK, help="Model file to start from, for one direction."
+        "--init",
+        metavar="FILE",
+        rich_help_panel=_NETWORK,
+        help="Model file to start from (SynDiff: one direction).",
     ),
 ]
 Crop = Annotated[
     str | None, typer.Option(metavar="HxW", rich_help_panel=_NETWORK, help="Pixels of a training slice, e.g. 256x256.")
 ]
 Batch = Annotated[
-    int | None, typer.Option("--batch-size", min=1, rich_help_panel=_NETWORK, help="Slices a step and device.")
+    int | None,
+    typer.Option("--batch-size", min=1, rich_help_panel=_NETWORK, help="Slices or volumes a step and device."),
 ]
 Seed = Annotated[
     int | None, typer.Option(min=0, rich_help_panel=_NETWORK, help="Of weights, order, noise and augmentation.")
@@ -109,10 +113,6 @@ Stages = Annotated[
     typer.Option(
         metavar="NAME,NAME...", rich_help_panel=_NETWORK, help="Stages: autoencoder, spade, diffusion, projector."
     ),
-]
-StartingModel = Annotated[
-    Path | None,
-    typer.Option("--init", metavar="FILE", rich_help_panel=_NETWORK, help="Model file to start from."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of the run.")]
 
@@ -196,7 +196,7 @@ def aldm(
     register: Register = False,
     holdout: Holdout = None,
     exclude: Exclude = None,
-    initial: StartingModel = None,
+    initial: Initial = None,
     batch_size: Batch = None,
     seed: Seed = None,
     precision: Precision = None,

@@ -111,7 +111,8 @@ class Aldm:
             raise UsageError("eta is a number within 0 to 1, of the sampler ddim alone.")
         steps = self._usual_steps(name) if options.steps is None else options.steps
         if (problem := self._problem_of_steps(name, steps)) is not None:
-            raise UsageError(f"Model {self.identity.id} {problem}, not {steps}.")
+            remedy = "--fast asks for 1 step." if steps == 1 else ""
+            raise UsageError(f"Model {self.identity.id} {problem}, not {steps}.", remedy=remedy)
         usual = RELEASED_ETA if self.default.eta is None else self.default.eta
         return Sampling(steps, name, (usual if options.eta is None else options.eta) if name == DDIM else None)
 
@@ -164,6 +165,11 @@ class Aldm:
             f"Not even {size} voxels at once fit into the device's memory.", remedy="Use --device cpu, or more memory."
         )
 
+    @staticmethod
+    def _overflow(precision: str) -> DeviceError:
+        remedy = "Use --precision fp32." if precision != "fp32" else ""
+        return DeviceError(f"The numbers of the model overflow in {precision}.", remedy=remedy)
+
     def _class_of(self, target: Modality | None) -> int:
         if target is None and len(self.targets) == 1:
             return 0
@@ -178,6 +184,8 @@ class Aldm:
             for number, tile in enumerate(layout.tiles()):
                 part = self._pipeline.piece(tile, layout.shape, work, meter.part(number, layout.count))
                 result[0, 0][tile.window()] += layout.weights(tile) * part
+        except OverflowError as error:
+            raise self._overflow(work.options.precision) from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -187,8 +195,7 @@ class Aldm:
                 torch.cuda.empty_cache()  # here, where the error no longer holds what it interrupted
             return None
         if not np.isfinite(result).all():
-            said = f"The numbers of the model overflow in {work.options.precision}."
-            raise DeviceError(said, remedy="Use --precision fp32." if work.options.precision != "fp32" else "")
+            raise self._overflow(work.options.precision)
         if layout.count > 1:
             work.options.remarks["tiles"] = {"count": layout.count, "size": list(layout.size)}
         return np.clip(result, -1, 1, out=result)

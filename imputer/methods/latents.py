@@ -94,6 +94,8 @@ class Pipeline:
             voxels = torch.from_numpy(np.ascontiguousarray(work.stack[(0, 0, *tile.window())])[None, None])
             first = self.network.first_stage
             features = first.features(voxels.to(self.device)).float()
+            if not torch.isfinite(features).all():  # the codebook would hide it
+                raise OverflowError("the encoder's numbers overflow")
             with torch.autocast(self.device.type, enabled=False):  # the nearest entry of the codebook, to the last bit
                 self._kept[tile] = first.quantize(features)
         return self._kept[tile]

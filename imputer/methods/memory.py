@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from math import prod
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from imputer.nets.aldm import AutoencoderModel
-from imputer.nets.vqgan3d import FirstStageConfig
+from imputer.nets.vqgan3d import SEARCHED_AT_ONCE, FirstStageConfig
 
 # Feature maps of the widest layer that are held at once, with the convolutions' own copies: measured as the growth of
 # the peak of resident memory on a CPU, released widths, volumes of 48 x 64 x 48 to 144 x 192 x 144 voxels.
@@ -20,9 +21,10 @@ HALF_MAPS = 8
 LATENT_MAPS = 12  # of MS-SPADE and the UNets, on the latent's grid: 9 and 10.5
 OVERHEAD = 128 * 2**20  # weights in the layout of the convolutions, and all that is small
 LEAST_CHANNELS = 16  # what a convolution makes of fewer
-SEARCHED = 16384  # latent voxels whose distances to the codebook are held at once, in float32
 ON_HOST = 8 * 10**9  # bytes that a run on a CPU may take where there is plenty
 SHARE_OF_HOST, SHARE_OF_CUDA = 0.6, 0.85
+SHARE_OF_AVAILABLE = 0.9
+_MEMINFO = Path("/proc/meminfo")
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -32,7 +34,7 @@ def peak_bytes(network: AutoencoderModel, shape: Sequence[int], precision: str) 
     bytes_each, maps = (4, FIRST_STAGE_MAPS) if precision == "fp32" else (2, HALF_MAPS)
     voxels = prod(shape)
     latent_voxels = voxels // config.factor**3
-    stages = [4 * min(latent_voxels, SEARCHED) * config.codebook_size]
+    stages = [4 * min(latent_voxels, SEARCHED_AT_ONCE) * config.codebook_size]
     stages.append(bytes_each * voxels * _widest(config) * maps)
     widths = [*config.spade_widths]
     for name in ("unet", "projector"):
@@ -53,7 +55,17 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(SHARE_OF_CUDA * (torch.cuda.mem_get_info(device)[0] + cached))
-    return min(ON_HOST, int(SHARE_OF_HOST * _physical_bytes()))
+    return min(ON_HOST, int(SHARE_OF_HOST * _physical_bytes()), int(SHARE_OF_AVAILABLE * _available_bytes()))
+
+
+def _available_bytes() -> float:
+    """Memory that other programs leave; infinite where the system does not say it: Linux alone kills who takes more."""
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+        return float(available.split()[1]) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return math.inf
 
 
 def _physical_bytes() -> int:

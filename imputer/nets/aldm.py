@@ -67,7 +67,8 @@ class ALDM(AutoencoderModel):
         self, z_t: Tensor, z_source: Tensor, z_target_like: Tensor, t: int | Tensor, class_index: int | Tensor
     ) -> Tensor:
         """Predict the noise in z_t at time t, 0 to 999; latents are (B, C, I, J, K)."""
-        return _predict(self.unet, z_t, z_source, z_target_like, t, class_index)
+        out: Tensor = self.unet(unet_input(self.unet, z_t, z_source, z_target_like), t, class_index)
+        return out
 
     def project(
         self, z_t: Tensor, z_source: Tensor, z_target_like: Tensor, t: int | Tensor, class_index: int | Tensor
@@ -78,17 +79,15 @@ class ALDM(AutoencoderModel):
         """
         if self.projector is None:
             raise ValueError("this model has no projector")
-        return z_target_like + _predict(self.projector, z_t, z_source, z_target_like, t, class_index)
+        out: Tensor = self.projector(unet_input(self.projector, z_t, z_source, z_target_like), t, class_index)
+        return z_target_like + out
 
 
-def _predict(
-    network: LatentUNet, z_t: Tensor, z_source: Tensor, z_target_like: Tensor, t: int | Tensor, index: int | Tensor
-) -> Tensor:
-    latents = [z_t, z_source, z_target_like]
-    if network.config.inputs == 2 * z_t.shape[1]:  # the paper's variant: without the source's own latent
-        latents = [z_t, z_target_like]
-    out: Tensor = network(torch.cat(latents, dim=1), t, index)
-    return out
+def unet_input(network: LatentUNet, z_t: Tensor, z_source: Tensor, z_target_like: Tensor) -> Tensor:
+    """Return what a UNet takes: noisy, source's and target-like latent; in the paper's variant not the source's."""
+    if network.config.inputs == 2 * z_t.shape[1]:
+        return torch.cat([z_t, z_target_like], dim=1)
+    return torch.cat([z_t, z_source, z_target_like], dim=1)
 
 
 def make_aldm(

@@ -8,14 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imputer.nets.latent_unet3d import sinusoid
+from imputer.nets.latent_unet3d import cosines_first
 from imputer.nets.layers3d import conv3
 
 SLOPE = 0.2  # of every LeakyReLU
+# Side of the latents from which half precision is used. On maps of 2 x 2 x 2, a quarter of less than this, gradients
+# of bfloat16 convolutions on a CPU were seen to be NaN now and then (torch 2.13).
+SMALLEST_HALF = 16
 
 
 class PatchDiscriminator3d(nn.Module):
-    """4 x 4 x 4 convolutions of strides 2, 2, 1, 1: one logit, or one a class, for each overlapping patch.
+    """Four convolutions, the first two of stride 2 on volumes: one logit, or one a class, for each overlapping patch.
 
     Parameters
     ----------
@@ -59,27 +62,41 @@ class DownBlock3d(nn.Module):
 
 
 class LatentDiscriminator(nn.Module):
-    """D(z_{t-1}, z_t, t): is z_{t-1} a plausible step back from z_t? SynDiff's, for latents of any size from 8 on.
+    """D(z_{t-1}, z_t, t, conditions): is z_{t-1} a plausible step back from z_t? SynDiff's, for latents from 8 on.
+
+    It knows what the projector knows: without source, target-like latent and class it could not tell a plausible latent
+    of another patient, or of another contrast.
 
     Parameters
     ----------
     channels : of a latent.
+    classes : number of target modalities.
     width : channels of the first level; then 2 and 4 times this.
     """
 
-    def __init__(self, channels: int, width: int = 32) -> None:
+    def __init__(self, channels: int, classes: int, width: int = 32) -> None:
         super().__init__()
         self.width = width
         self.time = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(SLOPE), nn.Linear(width, width))
-        self.stem = conv3(2 * channels, width)
+        self.target = nn.Embedding(classes, width)
+        self.stem = conv3(4 * channels, width)
         self.blocks = nn.ModuleList(DownBlock3d(a, b, width) for a, b in pairwise([width, 2 * width, 4 * width]))
         self.last = conv3(4 * width, 4 * width)
         self.head = nn.Linear(4 * width, 1)
 
-    def forward(self, z_before: Tensor, z_t: Tensor, t: Tensor) -> Tensor:
-        """Return logits (B,); z_before = z_{t-1} and z_t are (B, C, I, J, K), t (B,) int64."""
-        embedding = self.time(sinusoid(t, self.width))
-        h = self.stem(torch.cat([z_before, z_t], dim=1))
+    def forward(
+        self, z_before: Tensor, z_t: Tensor, t: Tensor, z_source: Tensor, z_target_like: Tensor, classes: Tensor
+    ) -> Tensor:
+        """Return logits (B,); the latents, z_before = z_{t-1}, are (B, C, I, J, K), t and classes (B,) int64."""
+        latents = torch.cat([z_before, z_t, z_source, z_target_like], dim=1)
+        if min(latents.shape[2:]) < SMALLEST_HALF:
+            with torch.autocast(latents.device.type, enabled=False):
+                return self._logits(latents.float(), t, classes)
+        return self._logits(latents, t, classes)
+
+    def _logits(self, latents: Tensor, t: Tensor, classes: Tensor) -> Tensor:
+        embedding = self.time(cosines_first(t, self.width)) + self.target(classes)
+        h = self.stem(latents)
         for block in self.blocks:
             h = block(h, embedding)
         h = F.leaky_relu(self.last(F.leaky_relu(h, SLOPE)), SLOPE)

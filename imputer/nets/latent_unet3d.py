@@ -73,7 +73,9 @@ class LatentUNetConfig:
             raise ValueError(f"condition is not one of {', '.join(CONDITIONS)}")
         if self.width % self.groups or self.width % 2:
             raise ValueError(f"width {self.width} is no multiple of 2 and of the {self.groups} groups")
-        if any(self.width * each % self.head_channels for each in self.channel_multipliers) and self.attention_factors:
+        attending = {each for level, each in enumerate(self.channel_multipliers) if 2**level in self.attention_factors}
+        attending.add(self.channel_multipliers[-1])  # of the middle
+        if any(self.width * each % self.head_channels for each in attending):
             raise ValueError(f"the widths are no multiples of the {self.head_channels} channels of a head")
 
     @property
@@ -82,8 +84,11 @@ class LatentUNetConfig:
         return int(2 ** (len(self.channel_multipliers) - 1))
 
 
-def sinusoid(t: Tensor, width: int) -> Tensor:
-    """Embed times t (B,) as (B, width): cosines, then sines of t * exp(-ln(10000) i / (width/2))."""
+def cosines_first(t: Tensor, width: int) -> Tensor:
+    """Embed times t (B,) as (B, width): cosines, then sines of t * exp(-ln(10000) i / (width/2)).
+
+    SynDiff's embedding has the sines first and other frequencies.
+    """
     half = width // 2
     frequencies = torch.exp(torch.arange(half, dtype=torch.float32, device=t.device) * (-math.log(10000.0) / half))
     angle = t.float()[:, None] * frequencies
@@ -244,7 +249,7 @@ class LatentUNet(nn.Module):
         device = x.device
         times = torch.as_tensor(t, device=device).reshape(-1).expand(len(x))
         classes = torch.tensor(per_class(len(x), class_index), device=device)
-        embedding = self.time_embed(sinusoid(times, self.config.width).to(x.dtype))
+        embedding = self.time_embed(cosines_first(times, self.config.width).to(x.dtype))
         if self.config.condition == "embedding":
             embedding = embedding + self.label_emb(classes)
         y = F.one_hot(classes, self.config.classes).to(embedding.dtype)

@@ -68,8 +68,12 @@ def _meeting_taps(weight: Tensor, phase: tuple[int, ...]) -> Tensor:
 
 
 def per_class(count: int, class_index: int | Tensor) -> list[int]:
-    """Class of each of `count` volumes, from one number for all or from (B,) int64."""
-    if isinstance(class_index, int):
-        return [class_index] * count
-    classes = [int(each) for each in class_index.reshape(-1).tolist()]
-    return classes * count if len(classes) == 1 else classes
+    """Class of each of `count` volumes, from one number for all or from (B,) int64.
+
+    ValueError for another number of them, or one below 0.
+    """
+    given = [class_index] if isinstance(class_index, int) else [int(each) for each in class_index.reshape(-1).tolist()]
+    classes = given * count if len(given) == 1 else given
+    if len(classes) != count or min(classes) < 0:
+        raise ValueError(f"the classes {given} do not fit {count} volumes")
+    return classes

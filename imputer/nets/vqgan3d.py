@@ -31,7 +31,7 @@ _LIMITS = {
 }
 MOST_LEVELS = 8
 _MOST_SPADE_BLOCKS = 32
-_CHUNK = 16384  # latent voxels whose distances to all entries of the codebook are held at once
+SEARCHED_AT_ONCE = 16384  # latent voxels whose distances to all entries of the codebook are held at once
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class VectorQuantiser(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Return the nearest entry for each voxel of z (B, C, I, J, K); no gradient flows back to z."""
         voxels = z.movedim(1, -1)
-        parts = torch.split(voxels.reshape(-1, z.shape[1]), _CHUNK)
+        parts = torch.split(voxels.reshape(-1, z.shape[1]), SEARCHED_AT_ONCE)
         entries: Tensor = self.embedding(torch.cat([self.nearest(part) for part in parts]))
         return entries.reshape(voxels.shape).movedim(-1, 1).contiguous()
 

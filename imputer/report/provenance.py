@@ -90,7 +90,7 @@ def sidecar(
     recipe, undo : the preprocessing steps as data, and what they noted to be undone by.
     versions : of the software, see `software_versions`.
     notes : what was changed on reading, e.g. "12 NaN voxels set to 0".
-    outside : voxels that the model did not see, background in the result; None of a model without a field of view.
+    outside : voxels, on the model's grid, that it did not see: background in the result; None without a box.
     """
     return {
         "synthetic": True,
@@ -116,7 +116,7 @@ def sidecar(
         "device": run.device,
         "intensity_scale": intensity_scale,
         "scope_warnings": list(scope_warnings),
-        **({} if outside is None else {"voxels_outside_field_of_view": outside}),
+        **({} if outside is None else {"model_voxels_outside_field_of_view": outside}),
         "notes": list(notes),
         "versions": dict(versions),
         "seconds": round(run.seconds, 3),

@@ -69,6 +69,8 @@ class AldmConfig(RunConfig):
     """Groups of every group norm of the UNet."""
     condition: str = "embedding"
     """How the class reaches the UNet: embedding, or cross_attention as in the paper."""
+    source_latent: bool = True
+    """Whether UNet and projector see the source's latent beside the target-like one; the paper's do not."""
     projector_steps_back: int = 4
     """Reverse steps of the projector."""
     discriminator_width: int = 32
@@ -161,7 +163,7 @@ def unet_config(config: AldmConfig) -> LatentUNetConfig:
         blocks_per_level=config.unet_blocks,
         attention_factors=config.attention_factors,
         head_channels=config.head_channels,
-        inputs=3 * config.latent_channels,
+        inputs=(3 if config.source_latent else 2) * config.latent_channels,
         outputs=config.latent_channels,
         classes=len(config.modalities),
         condition=config.condition,

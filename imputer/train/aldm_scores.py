@@ -10,13 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from imputer.diffusion.ddim import LinearSchedule
-from imputer.diffusion.schedule import Schedule
-from imputer.methods.aldm import Aldm, samplers_of
-from imputer.methods.base import Identity, RunOptions, Sampling
-from imputer.modality import Modality
+from imputer.methods.aldm import Aldm
+from imputer.methods.base import RunOptions
+from imputer.methods.latents import DDIM
 from imputer.nets.aldm import AutoencoderModel
-from imputer.preprocess.recipe import aldm_recipe
 from imputer.report.metrics import paired_scores
 from imputer.train.scores import write_picture
 from imputer.train.subjects import Contrasts, padded
@@ -40,27 +37,20 @@ def score_reconstruction(model: AutoencoderModel, subjects: Sequence[Contrasts],
 
 
 def score_translation(
-    model: AutoencoderModel,
-    subjects: Sequence[Contrasts],
-    modalities: Sequence[Modality],
-    *,
-    pairs: int,
-    seed: int,
-    picture: Path,
+    method: Aldm, subjects: Sequence[Contrasts], *, pairs: int, seed: int, picture: Path
 ) -> dict[str, float]:
-    """Return mean PSNR and SSIM of up to `pairs` translations a subject; rows of source, synthetic and target."""
-    name = samplers_of(model)[0]
-    steps = {"projector": Schedule().steps, "ddim": SHORT_CHAIN}.get(name, 0)
-    method = Aldm(
-        model, aldm_recipe(), modalities, modalities, default=Sampling(steps, name, 0.0 if name == "ddim" else None),
-        schedule=LinearSchedule(), projector_schedule=Schedule(), output_scale=1.0, identity=Identity("in training"),
-    )  # fmt: skip
+    """Return mean PSNR and SSIM of up to `pairs` translations a subject; rows of source, synthetic and target.
+
+    The method's targets are in the order of the subjects' classes; its best sampler is used, DDIM in few steps.
+    """
+    multiple = method.network.size_multiple
+    short = {"steps": SHORT_CHAIN, "eta": 0.0} if method.default.name == DDIM else {}
     values: list[dict[str, float]] = []
     rows: list[NDArray[np.float32]] = []
     for subject in subjects:
         for source, target in list(permutations(subject.arrays, 2))[:pairs]:
-            volumes = [padded(subject.arrays[index], model.size_multiple).numpy() for index in (source, target)]
-            options = RunOptions(subject.name, seed, target=modalities[target])
+            volumes = [padded(subject.arrays[index], multiple).numpy() for index in (source, target)]
+            options = RunOptions(subject.name, seed, target=method.targets[target], **short)  # type: ignore[arg-type]
             synthetic = method.run(volumes[0], options)
             values.append(_scores(volumes[1], synthetic))
             rows.append(_row([volumes[0], synthetic, volumes[1]]))

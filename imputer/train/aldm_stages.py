@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from imputer.diffusion.ddim import LinearSchedule
 from imputer.diffusion.schedule import Schedule
-from imputer.nets.aldm import ALDM, AutoencoderModel
+from imputer.nets.aldm import ALDM, AutoencoderModel, unet_input
 from imputer.nets.discriminators3d import LatentDiscriminator, PatchDiscriminator3d
 from imputer.nets.vqgan3d import FirstStage
 from imputer.seeds import derive_seed
@@ -28,12 +29,11 @@ from imputer.train.aldm_losses import (
     hinge_real,
     noisy,
     straight_through,
-    structure_loss_3d,
 )
 from imputer.train.chain import Chain
 from imputer.train.codebook import entries_of
 from imputer.train.latents import LatentBank, LatentPair
-from imputer.train.losses import fake_loss, gradient_penalty, real_loss
+from imputer.train.losses import Critic, fake_loss, real_loss, structure_loss
 from imputer.train.parts import Losses, Parts
 from imputer.train.subjects import PatchSampler
 
@@ -63,7 +63,6 @@ class Stage(ABC):
         self.settings = stage_settings(config, self.name)
         self.parts = Parts(fabric, betas=(0.5, 0.9))
         self.rate = float(getattr(config, f"{self.name}_rate"))
-        torch.manual_seed(derive_seed(config.seed, "weights", self.name))
 
     @abstractmethod
     def losses(self, number: int, generator: Generator) -> Losses:
@@ -90,7 +89,7 @@ class Stage(ABC):
         """Return the tensors of the whole model with the averaged weights of this stage's part."""
         tensors = {name: tensor.detach().float().cpu().clone() for name, tensor in self.model.state_dict().items()}
         average = self.parts.averages["network"].tensors
-        tensors.update({f"{self.trained}{name}": tensor.cpu() for name, tensor in average.items()})
+        tensors.update({f"{self.trained}{name}": tensor.cpu().clone() for name, tensor in average.items()})
         return tensors
 
     def _learn(self, names: list[str], losses: Losses) -> None:
@@ -144,7 +143,7 @@ class AutoencoderStage(Stage):
         else:
             losses["codebook"] = 0.0 * entries.sum()  # every parameter has a gradient, as distributed training wants
         if config.structure_weight > 0:
-            losses["structure"] = config.structure_weight * structure_loss_3d(y, x)
+            losses["structure"] = config.structure_weight * structure_loss(y, x, stride=2, least_peak=1.0)
         if self.critic is not None:
             judged = self._critic_step(x, y.detach())
             with self.fabric.autocast():
@@ -165,21 +164,22 @@ class AutoencoderStage(Stage):
     def _fill_codebook(self) -> None:
         """Put latents of the data into the codebook: random entries would never be chosen."""
         generator = torch.Generator("cpu").manual_seed(derive_seed(self.config.seed, "codebook"))
-        entries = entries_of(self._features(generator), self.config.codebook_size, generator)
+        features = self._features(self.model.first_stage, generator)
+        entries = entries_of(features, self.config.codebook_size, generator)
         weight = self.model.first_stage.quantize.embedding.weight
         weight.copy_(entries)
         self.parts.averages["network"].tensors["first_stage.quantize.embedding.weight"].copy_(weight)
 
     @torch.no_grad()
-    def _features(self, generator: Generator) -> Tensor:
+    def _features(self, first_stage: FirstStage, generator: Generator) -> Tensor:
         """Return latents (N, C) of patches, before the codebook."""
-        per_patch = (self.config.patch // self.model.first_stage.config.factor) ** 3
+        per_patch = (self.config.patch // first_stage.config.factor) ** 3
         count = min(64, max(8, -(-4 * self.config.codebook_size // per_patch)))
         features = []
         for _ in range(count):
             x = self.patches.batch(1, generator).to(self.fabric.device)
             with self.fabric.autocast():
-                z = self.model.first_stage.features(x).float()
+                z = first_stage.features(x).float()
             features.append(z.movedim(1, -1).reshape(-1, z.shape[1]))
         return torch.cat(features)
 
@@ -191,9 +191,10 @@ class AutoencoderStage(Stage):
         computes what it did, and the diffusion finds latents as wide as its noise.
         """
         tensors = super().averaged()
-        self.model.load_state_dict(tensors)
+        model = deepcopy(self.model)  # what is being trained stays as it is
+        model.load_state_dict(tensors)
         generator = torch.Generator("cpu").manual_seed(derive_seed(self.config.seed, "latents"))
-        features = self._features(generator).double().cpu()
+        features = self._features(model.first_stage, generator).double().cpu()
         shift, scale = features.mean(dim=0).float(), float(features.std(dim=0).square().mean().sqrt())
         prefix = "first_stage."
         after = tensors[f"{prefix}post_quant_conv.weight"]
@@ -275,6 +276,7 @@ class DiffusionStage(LatentStage):
         super().__init__(config, fabric, model, bank)
         self.schedule = LinearSchedule()
         self.alpha_bars = torch.tensor(self.schedule.alpha_bars, dtype=torch.float32, device=fabric.device)
+        self.plain = model.unet
         self.network: Part = self.parts.add("network", model.unet, rate=self.rate, ema=config.ema)
 
     def losses(self, number: int, generator: Generator) -> Losses:
@@ -283,7 +285,7 @@ class DiffusionStage(LatentStage):
         noise = torch.randn(pair.target.shape, generator=generator).to(device)
         t = torch.randint(self.schedule.times, (len(noise),), generator=generator).to(device)
         z_t = noisy(pair.target, noise, self.alpha_bars, t)
-        latents = torch.cat([z_t, pair.source, self._target_like(pair)], dim=1)
+        latents = unet_input(self.plain, z_t, pair.source, self._target_like(pair))
         with self.fabric.autocast():
             predicted = self.network(latents, t, pair.target_class)
         losses = {"noise": F.mse_loss(predicted.float(), noise)}
@@ -300,10 +302,12 @@ class ProjectorStage(LatentStage):
         super().__init__(config, fabric, model, bank)
         assert model.projector is not None
         self.chain = Chain(Schedule(steps=config.projector_steps_back), fabric.device)
+        self.plain = model.projector
         self.network: Part = self.parts.add("network", model.projector, rate=self.rate, ema=config.ema)
         self.critic: Part | None = None
         if config.adversarial_weight > 0:
-            critic = LatentDiscriminator(config.latent_channels, config.discriminator_width)
+            classes, width = len(config.modalities), config.discriminator_width
+            critic = Critic(LatentDiscriminator(config.latent_channels, classes, width))
             self.critic = self.parts.add("critic", critic, rate=config.discriminator_rate)
 
     def losses(self, number: int, generator: Generator) -> Losses:
@@ -316,36 +320,37 @@ class ProjectorStage(LatentStage):
 
         def estimate(z_t: Tensor, t: Tensor) -> Tensor:
             with self.fabric.autocast():
-                out = self.network(torch.cat([z_t, pair.source, like], dim=1), t, pair.target_class)
+                out = self.network(unet_input(self.plain, z_t, pair.source, like), t, pair.target_class)
             estimated: Tensor = like + out.float()
             return estimated
 
         t = torch.randint(config.projector_steps_back, (len(like),), generator=generator).to(device)
         before, z_t = self.chain.diffuse(pair.target, t, fresh(), fresh())
+        told = (t, pair.source, like, pair.target_class)
+        losses: Losses = {}
+        if self.critic is not None:
+            with torch.no_grad():
+                back = self.chain.step_back(estimate(z_t, t), z_t, t, fresh())
+            gamma = config.r1_gamma if number % config.r1_every == 0 else 0.0
+            losses["critic"] = self._critic_step(before, back, (z_t, *told), gamma)
         rolls = float(torch.rand((), generator=generator)) < config.rollout
         seen = self.chain.rollout(estimate, fresh(), t, generator) if rolls else z_t
         z_0 = estimate(seen, t)
-        back = self.chain.step_back(z_0, seen, t, fresh())
-        losses = {"pixel": config.pixel_weight * F.l1_loss(z_0, pair.target)}
-        if self.critic is None:
-            self._learn(["network"], losses)
-            return losses
-        judged = self._critic_step(before, z_t, back.detach(), seen, t, penalise=number % config.r1_every == 0)
-        with self.fabric.autocast():
-            losses["adversarial"] = config.adversarial_weight * real_loss(self.critic(back, seen, t).float())
-        self._learn(["network"], losses)
-        return {**losses, "critic": judged}
+        own = {"pixel": config.pixel_weight * F.l1_loss(z_0, pair.target)}
+        if self.critic is not None:
+            back = self.chain.step_back(z_0, seen, t, fresh())
+            with self.fabric.autocast():
+                logits, _ = self.critic(back, seen, *told)
+            own["adversarial"] = config.adversarial_weight * real_loss(logits.float())
+        self._learn(["network"], own)
+        return {**own, **losses}
 
-    def _critic_step(
-        self, before: Tensor, z_t: Tensor, back: Tensor, seen: Tensor, t: Tensor, *, penalise: bool
-    ) -> Tensor:
-        """Train the discriminator on real pairs (before, z_t) and synthetic ones (back, seen)."""
+    def _critic_step(self, before: Tensor, back: Tensor, told: tuple[Tensor, ...], gamma: float) -> Tensor:
+        """Train the discriminator on z_{t-1} of the data, `before`, and of the projector, `back`, from the same z_t."""
         assert self.critic is not None
-        real = before.detach().requires_grad_(penalise)
         with self.fabric.autocast():
-            logits = self.critic(real, z_t, t).float()
-            loss = real_loss(logits) + fake_loss(self.critic(back, seen, t).float())
-        if penalise:
-            loss = loss + gradient_penalty(logits, real, self.config.r1_gamma)
+            logits, penalty = self.critic(before, *told, gamma=gamma)
+            judged, _ = self.critic(back, *told)
+        loss: Tensor = real_loss(logits.float()) + penalty.float() + fake_loss(judged.float())
         self.parts.update(["critic"], loss)
         return loss

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from imputer.errors import ModelError, UsageError
+from imputer.errors import DeviceError, UsageError, is_out_of_memory
 from imputer.files import make_folder, replacing
 from imputer.methods import aldm as method
-from imputer.modality import Modality, parse_modality
-from imputer.nets.aldm import ALDM, AutoencoderModel, make_aldm
-from imputer.nets.checkpoint import load_strictly, read_tensors, write_package
+from imputer.modality import parse_modality
+from imputer.nets.aldm import ALDM, AutoencoderModel
+from imputer.nets.checkpoint import read_tensors, write_package
 from imputer.preprocess.intensity import Intensity
 from imputer.preprocess.isotropic import Isotropic
 from imputer.preprocess.orient import Orient
-from imputer.preprocess.recipe import Recipe, aldm_recipe
+from imputer.preprocess.recipe import Recipe
 from imputer.preprocess.whole import Whole
 from imputer.seeds import derive_seed
 from imputer.train import loop
-from imputer.train.aldm_config import STAGES, AldmConfig, first_stage_config, unet_config
+from imputer.train.aldm_config import STAGES, AldmConfig
+from imputer.train.aldm_model import (
+    filled,
+    inference_method,
+    modalities_of,
+    projector_schedule,
+    recipe_of,
+    shaped,
+    starting_tensors,
+)
 from imputer.train.aldm_scores import score_reconstruction, score_translation
 from imputer.train.aldm_stages import AutoencoderStage, DiffusionStage, ProjectorStage, SpadeStage, Stage
 from imputer.train.augment import STRENGTHS
@@ -40,14 +48,7 @@ if TYPE_CHECKING:
 
 MODEL = "aldm.safetensors"
 # May change on resume, beside what always may.
-FREE = {"data_dir", "validation_pairs", "stages", *(f"{stage}_steps" for stage in STAGES)}
-# Tensors that a stage makes afresh; all others come from the stage before, or from the starting model.
-FRESH = {
-    "autoencoder": ("first_stage.",),
-    "spade": ("first_stage.spade.",),
-    "diffusion": ("unet.",),
-    "projector": ("projector.",),
-}
+FREE = {"data_dir", "validation_pairs", "stages"}
 
 
 def check(config: AldmConfig) -> None:
@@ -69,7 +70,7 @@ def check(config: AldmConfig) -> None:
         if getattr(config, name) < 1:
             raise UsageError(f"The setting {name} is {getattr(config, name)}.", remedy="Give a number above 0.")
     try:
-        model = _shaped(config, config.stages[-1])
+        model = shaped(config, config.stages[-1])
     except (ValueError, RuntimeError) as error:
         raise UsageError(f"These settings make no network: {error}.", remedy="Change them with --set.") from error
     if config.patch % model.size_multiple:
@@ -85,13 +86,17 @@ def plan(config: AldmConfig) -> tuple[list[Subject], list[Subject]]:
     Raises UsageError or InputError where nothing is left to train on.
     """
     check(config)
-    subjects = find_subjects(Path(config.data_dir), _modalities(config), exclude=config.exclude)
+    subjects = find_subjects(Path(config.data_dir), modalities_of(config), exclude=config.exclude)
     held_out = [subject for subject in subjects if matches(subject.name, config.holdout)]
     training = [subject for subject in subjects if not matches(subject.name, config.holdout)]
-    if not training or (config.stages != STAGES[:1] and all(len(subject.volumes) < 2 for subject in training)):
+    needed = 1 if config.stages == STAGES[:1] else 2
+    learnt = {modality for each in training if len(each.volumes) >= needed for modality in each.volumes}
+    missing = [modality for modality in modalities_of(config) if modality not in learnt]
+    if missing:
+        beside = " beside another contrast" if needed > 1 else ""
         raise UsageError(
-            "No subject to train on has what is needed.",
-            remedy=f"A subject with two of {', '.join(config.modalities)} at least; the names must tell them.",
+            f"No subject to train on has {' or '.join(missing)}{beside}; the names of the files must tell it.",
+            remedy="Leave it out of --modalities, or add such scans.",
         )
     return training, held_out
 
@@ -110,7 +115,7 @@ def start(
     training, held_out = plan(config)
     folder = Path(config.output)
     fabric = launch(config.accelerator, config.devices, config.precision)
-    tensors = read_tensors(Path(config.initial)) if config.initial else {}
+    tensors = starting_tensors(config) if config.initial else {}
     for stage in config.stages:
         loop.prepare_folder(folder / stage, resume=resume)
     if resume and (folder / SETTINGS).exists():
@@ -147,7 +152,7 @@ def _train(
     on_step: Callable[[str, int, dict[str, float]], None] | None,
 ) -> None:
     torch.manual_seed(derive_seed(config.seed, "weights", stage))
-    model = _filled(config, stage, tensors).to(fabric.device)
+    model = filled(config, stage, tensors).to(fabric.device)
     trainer = _Exporting(data.stage(stage, model), config, data, folder)
     told = None if on_step is None else lambda done, losses: on_step(stage, done, losses)
     loop.run(trainer, trainer.stage.settings, folder, resume=resume, on_step=told)
@@ -163,7 +168,7 @@ class _Data:
         self._strength = STRENGTHS[config.intensity_strength]
         recipe = Recipe((Orient("RAS"), Isotropic(config.voxel_mm), Intensity(white=config.white), Whole()))
         self._training, self.held_out = (
-            [load_contrasts(subject, _modalities(config), recipe, register=config.register) for subject in subjects]
+            [load_contrasts(subject, modalities_of(config), recipe, register=config.register) for subject in subjects]
             for subjects in (training, held_out)
         )
         self.present = sorted({index for subject in self._training for index in subject.arrays})
@@ -185,12 +190,13 @@ class _Data:
     def _latents(self, model: AutoencoderModel) -> LatentBank:
         if self._bank is None:
             config = self._config
-            with self._fabric.autocast():
-                latents = encode_subjects(
-                    model.eval(), self._training, variants=config.variants, strength=self._strength, seed=config.seed
-                )
-                multiple = 2 ** (len(config.unet_multipliers) - 1)
-                self._bank = LatentBank(list(latents), config.latent_crop, multiple)
+            whole = shaped(config, STAGES[-1])  # the same latents whatever stage asks for them first
+            latents = encode_subjects(
+                model.eval(), self._training, multiple=whole.size_multiple,
+                variants=config.variants, strength=self._strength, seed=config.seed,
+            )  # fmt: skip
+            multiple = whole.size_multiple // whole.first_stage.config.factor
+            self._bank = LatentBank(list(latents), config.latent_crop, multiple)
         return self._bank
 
 
@@ -218,21 +224,25 @@ class _Exporting:
         config, held_out = self._config, self._data.held_out
         if not held_out:
             return {}
-        model = _filled(config, self.stage.name, self.stage.averaged()).to(self.stage.fabric.device).eval()
+        model = filled(config, self.stage.name, self.stage.averaged()).to(self.stage.fabric.device).eval()
         picture = self._folder / "samples" / f"{number:07d}.png"
-        if self.stage.name == "autoencoder":
-            return score_reconstruction(model, held_out, picture)
-        return score_translation(
-            model, held_out, _modalities(config), pairs=config.validation_pairs, seed=config.seed, picture=picture
-        )
+        try:
+            if self.stage.name == "autoencoder":
+                return score_reconstruction(model, held_out, picture)
+            method = inference_method(config, model)
+            return score_translation(method, held_out, pairs=config.validation_pairs, seed=config.seed, picture=picture)
+        except (RuntimeError, MemoryError, DeviceError) as error:
+            if isinstance(error, DeviceError) or is_out_of_memory(error):
+                return {}  # what was trained is worth more than its scores
+            raise
 
     def export(self) -> list[Path]:
         """Write the model package of the stage, fp16."""
-        config, modalities = self._config, _modalities(self._config)
-        model = _shaped(config, self.stage.name)
+        config, modalities = self._config, modalities_of(self._config)
+        model = shaped(config, self.stage.name)
         present = [modalities[index] for index in self._data.present]
         about = {
-            "id": "aldm",
+            "id": "-".join([method.NAME, *modalities]),
             "version": config.version,
             "title": config.title or f"ALDM {', '.join(present)}",
             "licence": config.licence,
@@ -240,48 +250,12 @@ class _Exporting:
             "trained_on": config.trained_on,
             "scope": {"body_part": "head", **self._data.sizes},
         }
-        recipe = aldm_recipe(config.voxel_mm, config.white, model.size_multiple)
-        document = method.header(model, recipe, present, modalities, output_scale=OUTPUT_SCALE, about=about)
+        document = method.header(
+            model, recipe_of(config, model), present, modalities,
+            output_scale=OUTPUT_SCALE, about=about, projector_schedule=projector_schedule(config),
+        )  # fmt: skip
         tensors = {name: tensor.to(torch.float16) for name, tensor in self.stage.averaged().items()}
         path = self._folder / "models" / MODEL
         make_folder(path.parent)
         write_package(path, tensors, document, overwrite=True)
         return [path]
-
-
-def _shaped(config: AldmConfig, stage: str) -> AutoencoderModel:
-    """Return the model up to a stage on the meta device: only its shape counts."""
-    with torch.device("meta"):
-        return _fresh(config, stage)
-
-
-def _fresh(config: AldmConfig, stage: str) -> AutoencoderModel:
-    first, place = first_stage_config(config), STAGES.index(stage)
-    if place == 0:
-        return make_aldm(replace(first, classes=0))
-    unet = unet_config(config)
-    return make_aldm(first, unet if place >= 2 else None, unet if place >= 3 else None)
-
-
-def _filled(config: AldmConfig, stage: str, tensors: Mapping[str, Tensor]) -> AutoencoderModel:
-    """Return the model up to a stage with tensors of the stages before; what the stage trains may be fresh.
-
-    Raises ModelError where other tensors are missing or have another shape.
-    """
-    model = _fresh(config, stage)
-    wanted = {name: tensors[name] for name in model.state_dict() if name in tensors}
-    fresh = {name: value for name, value in model.state_dict().items() if name.startswith(FRESH[stage])}
-    if not fresh.keys() <= wanted.keys():
-        wanted = {**wanted, **fresh}
-        if stage == "projector":  # the UNet's weights are a good start, but for the last layer, which is 0
-            same = {name: name.replace("projector.", "unet.") for name in fresh if ".out.2." not in name}
-            wanted.update({name: tensors[other].clone() for name, other in same.items() if other in tensors})
-    try:
-        load_strictly(model, wanted, "the starting model")
-    except ModelError as error:
-        raise ModelError(str(error), remedy="Give its settings, or train the stages before as well.") from error
-    return model
-
-
-def _modalities(config: AldmConfig) -> list[Modality]:
-    return [parse_modality(each) for each in config.modalities]

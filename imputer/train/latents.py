@@ -52,9 +52,6 @@ class LatentBank:
         shapes = [next(iter(each.plain.values())).shape[1:] for each in self._latents]
         self._size = [min(crop, *lengths) // multiple * multiple for lengths in zip(*shapes, strict=True)]
 
-    def __len__(self) -> int:
-        return len(self._latents)
-
     def batch(self, count: int, generator: Generator) -> LatentPair:
         """Draw `count` pairs: subject, two contrasts, version of the source's intensities, place."""
         drawn = [self._draw(generator) for _ in range(count)]
@@ -80,13 +77,20 @@ class LatentBank:
 
 @torch.no_grad()
 def encode_subjects(
-    model: AutoencoderModel, subjects: Sequence[Contrasts], *, variants: int, strength: Strength, seed: int
+    model: AutoencoderModel,
+    subjects: Sequence[Contrasts],
+    *,
+    multiple: int,
+    variants: int,
+    strength: Strength,
+    seed: int,
 ) -> Iterator[SubjectLatents]:
     """Yield the quantised latents of each subject with two contrasts, as it lies and mirrored left to right.
 
     Parameters
     ----------
     model : its encoder is on its device.
+    multiple : volumes are padded to multiples of this.
     variants : versions of each contrast with other intensities.
     strength : how far these are changed.
     seed : of the changes.
@@ -96,7 +100,7 @@ def encode_subjects(
         if len(subject.arrays) < 2:
             continue
         generator = torch.Generator("cpu").manual_seed(derive_seed(seed, "latents", subject.name))
-        volumes = {index: padded(array, model.size_multiple) for index, array in subject.arrays.items()}
+        volumes = {index: padded(array, multiple) for index, array in subject.arrays.items()}
         versions = {
             index: [volume, *(changed(volume[0], strength, generator)[None] for _ in range(variants))]
             for index, volume in volumes.items()

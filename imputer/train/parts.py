@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from imputer.errors import ImputerError
 from imputer.train.ema import MovingAverage
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+ASTRAY = "Lower the learning rates, or train in 32-true; --resume goes on from the last checkpoint."
 Losses = dict[str, Tensor]
 
 
@@ -53,7 +55,9 @@ class Parts:
                 group["lr"] = (final + (self._rates[name] - final) * fall) * warm
 
     def update(self, names: Iterable[str], loss: Tensor) -> None:
-        """Take one step of the named networks down the loss."""
+        """Take one step of the named networks down the loss. ImputerError where it is not finite."""
+        if not torch.isfinite(loss):
+            raise ImputerError("The training went astray: its loss is no number any more.", remedy=ASTRAY)
         optimisers = [self._optimisers[name] for name in names]
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -72,6 +76,7 @@ class Parts:
             "networks": {name: network.state_dict() for name, network in self.plain.items()},
             "averages": {name: average.state_dict() for name, average in self.averages.items()},
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
+            "precision": self._fabric.strategy.precision.state_dict(),  # the scale of float16's losses
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -82,3 +87,4 @@ class Parts:
             average.load_state_dict(state["averages"][name])
         for name, optimiser in self._optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+        self._fabric.strategy.precision.load_state_dict(state["precision"])

@@ -19,7 +19,7 @@ from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.nets.resnet import ResNetGenerator
 from imputer.train.chain import Chain
 from imputer.train.config import TrainConfig
-from imputer.train.losses import fake_loss, gradient_penalty, real_loss, structure_loss
+from imputer.train.losses import Critic, fake_loss, real_loss, structure_loss
 
 
 @dataclass
@@ -71,7 +71,7 @@ def make_direction(config: TrainConfig) -> Direction:
     has_patch_critic = not config.paired or config.patch_weight > 0
     return Direction(
         diffusive=NCSNpp(network_config(config)),
-        critic=TimeConditionalDiscriminator(config.discriminator_width) if adversarial else None,
+        critic=Critic(TimeConditionalDiscriminator(config.discriminator_width)) if adversarial else None,
         translator=None if config.paired else ResNetGenerator(config.resnet_width),
         patch_critic=PatchDiscriminator(config.discriminator_width) if has_patch_critic else None,
     )
@@ -150,12 +150,11 @@ class SynDiffLosses:
         with torch.no_grad():
             estimate = self.estimate(direction, x_t, self.condition(direction, x_0, partner), draw)
             synthetic = self.step_back(estimate, x_t, draw)
-        real = window(x_before).detach().requires_grad_(penalise)
-        logits = direction.critic(real, window(x_t), draw.t).float()
-        loss = real_loss(logits)
-        if penalise:
-            loss = loss + gradient_penalty(logits, real, self.config.r1_gamma)
-        return loss + fake_loss(direction.critic(window(synthetic), window(x_t), draw.t).float())
+        gamma = self.config.r1_gamma if penalise else 0.0
+        logits, penalty = direction.critic(window(x_before), window(x_t), draw.t, gamma=gamma)
+        judged, _ = direction.critic(window(synthetic), window(x_t), draw.t)
+        loss: Tensor = real_loss(logits) + penalty + fake_loss(judged)
+        return loss
 
     def estimate_critic_loss(
         self, direction: Direction, x_0: Tensor, partner: Tensor, draw: Draw, window: Window
@@ -193,7 +192,7 @@ class SynDiffLosses:
             losses["patch"] = self.config.patch_weight * real_loss(direction.patch_critic(window(estimate)).float())
         if direction.critic is not None:
             back = window(self.step_back(estimate, x_t, draw))
-            logits = direction.critic(back, window(x_t), draw.t).float()
+            logits, _ = direction.critic(back, window(x_t), draw.t)
             losses["adversarial"] = self.config.adversarial_weight * real_loss(logits)
         return losses
 

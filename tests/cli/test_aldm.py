@@ -140,7 +140,7 @@ def test_the_sidecar_tells_what_the_model_did_not_see(run: Run, tmp_path: Path, 
     assert run("synth", path, "--to", "t2", "-m", aldm).exit_code == 0
     record = record_of(tmp_path / "t1_synth-t2.json")
     (box,) = [undo for undo in record["undo"] if "outside" in undo]
-    assert record["voxels_outside_field_of_view"] == box["outside"] > 0
+    assert record["model_voxels_outside_field_of_view"] == box["outside"] > 0
     made, source = (np.asarray(nibabel.load(tmp_path / name).dataobj) for name in ("t1_synth-t2.nii.gz", "t1.nii.gz"))
     assert made.shape == source.shape and (made == 0).sum() >= box["outside"]
 
@@ -318,4 +318,4 @@ def test_another_method_is_not_touched_by_all_this(run: Run, head: Path, tmp_pat
     model = write_model(tmp_path / "tiny.safetensors")
     assert run("synth", head, "--to", "t2", "-m", model).exit_code == 0
     record = record_of(head.with_name("t1_synth-t2.json"))
-    assert not {"sampler", "eta", "tiles", "voxels_outside_field_of_view"} & set(record)
+    assert not {"sampler", "eta", "tiles", "model_voxels_outside_field_of_view"} & set(record)

@@ -131,6 +131,18 @@ def test_shapes_that_make_no_unet_are_refused(changes: dict[str, object]) -> Non
         LatentUNetConfig(**{"width": 8, "groups": 4, "head_channels": 8, **changes})  # type: ignore[arg-type]
 
 
+def test_heads_are_checked_where_there_is_attention() -> None:
+    LatentUNetConfig(width=12, groups=4, head_channels=24, channel_multipliers=(1, 2), attention_factors=(2,))
+    with pytest.raises(ValueError, match="head"):  # the middle always attends
+        LatentUNetConfig(width=12, groups=4, head_channels=16, channel_multipliers=(1, 2), attention_factors=())
+
+
+@pytest.mark.parametrize("classes", [torch.tensor([0, 1, 2]), -1, torch.tensor([-1])])
+def test_classes_that_fit_no_batch_are_refused(classes: torch.Tensor | int) -> None:
+    with pytest.raises(ValueError, match="classes"):
+        make_aldm(SMALL).to_target(torch.zeros(2, 4, 4, 4, 4), classes)
+
+
 @pytest.mark.parametrize("changes", [{"width": 5, "groups": 4}, {"classes": -1}, {"codebook_size": 0}])
 def test_shapes_that_make_no_first_stage_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
@@ -142,7 +154,11 @@ def test_discriminators_judge_whole_batches() -> None:
     assert patches.shape[:2] == (2, 1) and patches[0].numel() > 1
     classes = PatchDiscriminator3d(4, width=4, outputs=5, stride=1)(torch.randn(2, 4, 8, 8, 8))
     assert classes.shape == (2, 5, 8, 8, 8)
-    critic = LatentDiscriminator(4, width=4)
-    z, t = torch.randn(3, 4, 8, 12, 8), torch.tensor([0, 1, 3])
-    assert critic(z, z, t).shape == (3,)
-    assert not torch.allclose(critic(z[:1], z[:1], t[:1]), critic(z[:1], z[:1], t[2:]))
+    critic = LatentDiscriminator(4, classes=3, width=4)
+    z, t, classes = torch.randn(3, 4, 8, 12, 8), torch.tensor([0, 1, 3]), torch.tensor([2, 1, 0])
+    assert critic(z, z, t, z, z, classes).shape == (3,)
+    first = z[:1], z[:1]
+    judged = critic(*first, t[:1], *first, classes[:1])
+    assert not torch.allclose(judged, critic(*first, t[2:], *first, classes[:1]))
+    assert not torch.allclose(judged, critic(*first, t[:1], *first, classes[2:]))
+    assert not torch.allclose(judged, critic(*first, t[:1], z[:1], z[1:2], classes[:1]))

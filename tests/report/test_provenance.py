@@ -61,11 +61,15 @@ def test_sidecar_holds_what_the_contract_lists(source):
 
 
 def test_a_sampler_its_noise_and_the_field_of_view_are_told_where_there_are_any(source):
-    named = {"sampler", "eta", "voxels_outside_field_of_view"}
+    named = {"sampler", "eta", "model_voxels_outside_field_of_view"}
     assert not named & set(record(source))
     run = RunRecord(4, 1, 7, "fp32", "cpu", 1.0, sampler="ddim", eta=0.0)
     data = record(source, run=run, outside=0)
-    assert {name: data[name] for name in named} == {"sampler": "ddim", "eta": 0.0, "voxels_outside_field_of_view": 0}
+    assert {name: data[name] for name in named} == {
+        "sampler": "ddim",
+        "eta": 0.0,
+        "model_voxels_outside_field_of_view": 0,
+    }
 
 
 def test_folders_of_the_input_are_not_told(source):

@@ -110,8 +110,16 @@ def test_the_aldm_plan_divides_the_subjects(make_aldm_config: MakeAldm) -> None:
     training, held_out = plan(make_aldm_config(holdout=("bert",)))
     assert ["anna" in each.name for each in training] == [True, False]
     assert len(held_out) == 1
-    with pytest.raises(UsageError, match="two of t1, t2, flair"):
+    with pytest.raises(UsageError, match=r"t1 or t2 or flair beside another"):
         plan(make_aldm_config(holdout=("anna", "bert")))
+
+
+def test_a_contrast_that_nobody_has_is_not_promised(make_aldm_config: MakeAldm) -> None:
+    with pytest.raises(UsageError, match="No subject to train on has pd"):
+        plan(make_aldm_config(modalities=("t1", "t2", "pd")))
+    with pytest.raises(UsageError, match=r"flair beside another.*--modalities"):  # carl has it, and nothing else
+        plan(make_aldm_config(holdout=("anna",)))
+    plan(make_aldm_config(holdout=("anna",), stages=("autoencoder",)))
 
 
 def test_patches_are_cubes_whatever_the_volume() -> None:
@@ -154,7 +162,7 @@ def test_latent_pairs_lie_at_the_same_place() -> None:
 def test_subjects_with_one_contrast_teach_no_translation(make_aldm_config: MakeAldm) -> None:
     model = make_aldm(replace(first_stage_config(make_aldm_config()), classes=0)).eval()
     alone = Contrasts("a", {0: np.zeros((8, 8, 8), dtype=np.float16)})
-    latents = list(encode_subjects(model, [alone], variants=1, strength=STRENGTHS["weak"], seed=0))
+    latents = list(encode_subjects(model, [alone], multiple=8, variants=1, strength=STRENGTHS["weak"], seed=0))
     with pytest.raises(InputError, match="two contrasts"):
         LatentBank(latents, crop=8, multiple=4)
 
@@ -164,7 +172,7 @@ def test_encoded_subjects_come_as_they_are_and_mirrored(make_aldm_config: MakeAl
     array = np.random.default_rng(0).uniform(-1, 1, (16, 8, 8)).astype(np.float16)
     strength = STRENGTHS["weak"]
     subject = Contrasts("a", {0: array, 1: array})
-    plain, mirrored = encode_subjects(model, [subject], variants=2, strength=strength, seed=0)
+    plain, mirrored = encode_subjects(model, [subject], multiple=8, variants=2, strength=strength, seed=0)
     assert [len(each.changed[1]) for each in (plain, mirrored)] == [2, 2]
     with torch.no_grad():
         assert torch.equal(plain.plain[1], model.encode(padded(array, 8))[0])
@@ -211,8 +219,51 @@ def test_a_stage_can_start_from_a_model(make_aldm_config: MakeAldm, tmp_path: Pa
     assert read_header(second)["sampler"]["name"] == "projector"
     with pytest.raises(ModelError, match=r"missing|wrong shape"):
         start(make_aldm_config(stages=STAGES[3:], initial=str(first), output=str(tmp_path / "third")))
-    with pytest.raises(ModelError, match="wrong shape"):
-        start(make_aldm_config(stages=STAGES[2:], initial=str(first), codebook_size=8, output=str(tmp_path / "fourth")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"codebook_size": 8}, "first stage"),
+        ({"groups": 4}, "first stage"),
+        ({"modalities": ("t2", "t1", "flair")}, "targets"),
+        ({"voxel_mm": 7.0}, "voxels or intensities"),
+        ({"white": 3.0}, "voxels or intensities"),
+    ],
+)
+def test_a_starting_model_of_other_settings_is_refused(
+    make_aldm_config: MakeAldm, tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    first = start(make_aldm_config(stages=STAGES[:2], output=str(tmp_path / "first")))
+    with pytest.raises(ModelError, match=words):
+        start(make_aldm_config(stages=STAGES[2:], initial=str(first), **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_projectors_number_of_steps_travels_with_it(make_aldm_config: MakeAldm) -> None:
+    header = read_header(start(make_aldm_config(projector_steps_back=2)))
+    assert (header["sampler"]["steps"], header["projector_schedule"]["steps"]) == (2, 2)
+
+
+def test_the_papers_unet_can_be_trained(make_aldm_config: MakeAldm) -> None:
+    path = start(make_aldm_config(source_latent=False, condition="cross_attention"))
+    assert read_header(path)["network"]["unet"]["inputs"] == 8
+    stack = np.zeros((1, 1, 16, 16, 16), dtype=np.float32)
+    assert np.isfinite(load_model(path, device="cpu").run(stack, RunOptions("case", target=Modality.T2))).all()
+
+
+def test_mixed_precision_trains_every_stage(make_aldm_config: MakeAldm) -> None:
+    path = start(make_aldm_config(precision="bf16-mixed", class_weight=0.1, patch_weight=0.1))
+    assert all(torch.isfinite(tensor).all() for tensor in read_tensors(path).values())
+
+
+def test_scores_on_the_way_change_nothing(make_aldm_config: MakeAldm, tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="scores need the extra train")
+    config = make_aldm_config(holdout=("bert",))
+    quiet, scored = (
+        start(replace(config, validate_every=every, output=str(tmp_path / str(every)))) for every in (0, 1)
+    )
+    assert quiet.read_bytes() == scored.read_bytes()
 
 
 @torch.inference_mode()
@@ -262,6 +313,8 @@ def test_an_aldm_run_is_not_overwritten_nor_changed_on_the_way(make_aldm_config:
     start(config)
     with pytest.raises(OutputError, match="--resume"):
         start(config)
+    with pytest.raises(UsageError, match="autoencoder_steps was 3, now 5"):  # the codebook comes in by them
+        start(replace(config, autoencoder_steps=5), resume=True)
     with pytest.raises(UsageError, match=r"codebook_weight was 1\.0, now 2\.0"):
         start(replace(config, codebook_weight=2.0), resume=True)
 

@@ -7,20 +7,30 @@ import math
 import pytest
 import torch
 
-from imputer.train.losses import fake_loss, gradient_penalty, real_loss, structure_loss
+from imputer.train.losses import Critic, fake_loss, real_loss, structure_loss
 
 
 def test_the_penalty_is_the_squared_norm_of_the_analytic_gradient() -> None:
     """D(x) = w . x + |x|^2 / 2 has the gradient w + x."""
     generator = torch.Generator().manual_seed(0)
-    w = torch.randn((1, 2, 3), generator=generator, dtype=torch.float64).requires_grad_()
-    x = torch.randn((4, 1, 2, 3), generator=generator, dtype=torch.float64).requires_grad_()
-    logits = (w * x + x.square() / 2).sum(dim=(1, 2, 3))
-    penalty = gradient_penalty(logits, x, gamma=0.8)
-    expected = 0.4 * (w + x).detach().square().sum(dim=(1, 2, 3)).mean()
-    assert torch.allclose(penalty, expected)
-    (slope,) = torch.autograd.grad(penalty, w)  # the discriminator learns from it
-    assert torch.allclose(slope, 0.8 * (w + x).detach().mean(dim=0))
+
+    class Quadratic(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.randn((1, 2, 3), generator=generator))
+
+        def forward(self, x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+            return factor * (self.w * x + x.square() / 2).sum(dim=(1, 2, 3))
+
+    network = Quadratic()
+    x = torch.randn((4, 1, 2, 3), generator=generator)
+    logits, penalty = Critic(network)(x, torch.ones(4), gamma=0.8)
+    gradient = (network.w + x).detach()
+    assert torch.allclose(logits, network(x, torch.ones(4)))
+    assert torch.allclose(penalty, 0.4 * gradient.square().sum(dim=(1, 2, 3)).mean())
+    (slope,) = torch.autograd.grad(penalty, network.w)  # the discriminator learns from it
+    assert torch.allclose(slope, 0.8 * gradient.mean(dim=0))
+    assert float(Critic(network)(x, torch.ones(4))[1]) == 0
 
 
 def test_an_undecided_discriminator_costs_log_two() -> None:
