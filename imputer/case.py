@@ -213,6 +213,9 @@ def draw_case(prepared: Prepared, progress: Progress | None = None) -> list[NDAr
     """Run the method, once for each sample; each result is like the stack. Raises DeviceError."""
     drawn = _draws(prepared.method, prepared.stack, prepared.options, prepared.run.samples, progress)
     prepared.outcome.record.update(prepared.options.remarks)
+    if "tiles" in prepared.options.remarks:
+        count = prepared.options.remarks["tiles"]["count"]
+        prepared.outcome.warnings.append(f"Memory did not hold the whole volume: it was made in {count} tiles.")
     return drawn
 
 

@@ -59,18 +59,18 @@ def _known_suffix(name: str) -> str:
 
 # Part of the names of this process's temporary files, so that a run can clear away what it left when it was killed.
 temporary_tag = ""
-_TEMPORARY = ".imputer-"
+TEMPORARY = ".imputer-"
 
 
 def temporary_beside(target: Path) -> Path:
     """A new hidden name in the folder of a target, which ends like the target's: writers choose the format by it."""
     suffix = _known_suffix(target.name) or target.suffix
-    return target.parent / f"{_TEMPORARY}{temporary_tag}{secrets.token_hex(6)}{suffix}"
+    return target.parent / f"{TEMPORARY}{temporary_tag}{secrets.token_hex(6)}{suffix}"
 
 
 def remove_temporaries(folder: Path, tag: str) -> None:
     """Delete what runs with this tag (not empty) left in a folder when they were killed."""
-    for path in folder.glob(f"{_TEMPORARY}{tag}*"):
+    for path in folder.glob(f"{TEMPORARY}{tag}*"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -14,6 +14,7 @@ from imputer.volume import Volume
 HEAD_MM = (100.0, 500.0)  # in-plane extent that can be a head; beyond it the affine or the body part is another
 HEAD_PARTS = ("HEAD", "BRAIN", "SKULL", "HEADNECK", "FACE", "EYE", "ORBIT", "PITUITARY", "IAC")  # terms of DICOM
 ROUNDING = 0.01  # share by which a size may pass a limit: headers round
+LEAST_VOXELS = 16  # of a model in 3-D, along each axis: one voxel where its latents are smallest
 COARSEST = 2.0  # voxels of a model in 3-D that a slice may be thick where the model does not state its limits
 
 
@@ -27,7 +28,8 @@ def scope_warnings(volume: Volume, method: Method, *, force: bool, sizes_are_tol
     InputError
         Where no result can be hoped for and `force` is off.
     """
-    hopeless = _no_head(volume) if method.identity.scope.get("body_part") == "head" else []
+    is_of_heads = method.identity.scope.get("body_part") == "head"
+    hopeless = [*(_no_head(volume) if is_of_heads else []), *_too_thin(volume, method)]
     if hopeless and not force:
         raise InputError(" ".join(hopeless), remedy="Check the input, or add --force.")
     return hopeless + _sizes(volume, method, are_told=sizes_are_told)
@@ -45,6 +47,16 @@ def _no_head(volume: Volume) -> list[str]:
     if body_part and body_part not in HEAD_PARTS:
         warnings.append(f"The series shows the body part {body_part}; the model was trained on heads.")
     return warnings
+
+
+def _too_thin(volume: Volume, method: Method) -> list[str]:
+    """Tell where a model of whole volumes gets next to none: what it does not see it takes for background."""
+    thin = min(size * step for size, step in zip(volume.shape, volume.spacing, strict=True))
+    return [
+        f"The volume is only {_mm(thin)} mm thick; the model works on whole volumes of at least {least:g} mm."
+        for step in method.recipe.steps
+        if isinstance(step, Isotropic) and thin < (least := LEAST_VOXELS * step.mm)
+    ]
 
 
 def _sizes(volume: Volume, method: Method, *, are_told: bool) -> list[str]:

@@ -20,6 +20,10 @@ def import_checkpoint(file: Path, given: Mapping[str, Any], *, overwrite: bool) 
     Raises UsageError where they do not go together, and what the import raises.
     """
     of_syndiff, of_aldm = ([name for name in names if given[name]] for names in (_SYNDIFF, _ALDM))
+    if given.get("--id"):
+        raise UsageError(
+            "--id is for model files.", remedy="Import the checkpoint first, then the file that it becomes."
+        )
     if of_syndiff and of_aldm:
         raise UsageError(f"{of_syndiff[0]} and {of_aldm[0]} do not go together.", remedy=f"Give {_EXAMPLES}.")
     is_said = given["--targets"] if of_aldm else given["--from"] and given["--to"]

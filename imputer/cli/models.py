@@ -247,7 +247,7 @@ def import_model(
             entry = take_package(file, identifier=identifier, overwrite=overwrite)
         name, written = entry.id, entry.id
     else:
-        written = str(import_checkpoint(file, given, overwrite=overwrite))
+        written = str(import_checkpoint(file, {**given, "--id": identifier}, overwrite=overwrite))
         name = Path(written).stem
     if as_json:
         show_json({"id": name, "model": written})

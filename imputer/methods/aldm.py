@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from imputer.diffusion.ddim import LinearSchedule
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import DeviceError, ModelError, UsageError, is_out_of_memory
-from imputer.methods.base import Identity, RunOptions, Sampling
+from imputer.methods.base import Identity, RunOptions, Sampling, checked_scale
 from imputer.methods.latents import (
     DDIM,
     DECODING,
@@ -129,10 +129,14 @@ class Aldm:
             most = self.projector_schedule.steps
             return None if 1 <= steps <= most else f"runs 1 to {most} steps of its projector"
         if name == NONE:
-            return None if steps == 0 else "without a sampler runs in 0 steps"
+            return None if steps == 0 else "takes no steps without a sampler (leave --steps out)"
         possible = self.schedule.possible_steps()
         some = ", ".join(str(each) for each in possible if each in TELLING_STEPS) or str(possible)
-        return None if steps in possible else f"runs DDIM steps that divide {self.schedule.times}, such as {some}"
+        return (
+            None
+            if steps in possible
+            else f"runs DDIM in 2 to {possible[-1]} steps that divide {self.schedule.times}, such as {some}"
+        )
 
     def units(self, stack: NDArray[np.float32], options: RunOptions) -> int:
         """Return the units of work that `run` reports in all: about equally long, the steps of a sampler one each."""
@@ -162,7 +166,10 @@ class Aldm:
                 return result
         size = " x ".join(str(size) for size in ways[-1].size)
         raise DeviceError(
-            f"Not even {size} voxels at once fit into the device's memory.", remedy="Use --device cpu, or more memory."
+            f"Not even {size} voxels at once fit into the device's memory.",
+            remedy="Close other programs, or use a machine with more."
+            if self.device.type == "cpu"
+            else "Use --device cpu.",
         )
 
     @staticmethod
@@ -231,7 +238,7 @@ def build(header: Mapping[str, Any], network: AutoencoderModel, identity: Identi
             default=_default_sampling(header["sampler"], network),
             schedule=LinearSchedule(**header["schedule"]),
             projector_schedule=Schedule(**header["projector_schedule"]),
-            output_scale=float(header["output_scale"]),
+            output_scale=checked_scale(header["output_scale"]),
             identity=identity,
         )
         method.sampling(RunOptions(case=""))  # raises where the steps that it names are not possible

@@ -121,6 +121,14 @@ class Method(Protocol):
         ...
 
 
+def checked_scale(value: Any) -> float:
+    """Return the output scale of a header; ValueError where it is no number that gives an image."""
+    scale = float(value)
+    if not 0 < scale < 1e9:
+        raise ValueError("its output scale is not above 0")
+    return scale
+
+
 def choose_device(name: str) -> torch.device:
     """Resolve auto, cpu, cuda[:N], gpu[:N] or mps.
 

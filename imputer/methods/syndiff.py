@@ -18,7 +18,7 @@ from imputer.diffusion.adversarial import sample
 from imputer.diffusion.noise import SliceNoise
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import DeviceError, ModelError, UsageError
-from imputer.methods.base import PRECISIONS, Identity, RunOptions, Sampling, to_array, to_tensor
+from imputer.methods.base import PRECISIONS, Identity, RunOptions, Sampling, checked_scale, to_array, to_tensor
 from imputer.modality import Modality, parse_modality
 from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.preprocess.recipe import Recipe
@@ -154,7 +154,7 @@ def build(
             Recipe.from_json(header["recipe"]),
             parse_modality(header["source"]),
             parse_modality(header["target"]),
-            output_scale=float(header["output_scale"]),
+            output_scale=checked_scale(header["output_scale"]),
             identity=identity,
             shared_noise=bool(header.get("shared_noise", False)) if shared_noise is None else shared_noise,
         )

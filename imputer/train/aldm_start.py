@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from imputer.errors import DeviceError, UsageError, is_out_of_memory
+from imputer.errors import DeviceError, InputError, UsageError, is_out_of_memory
 from imputer.files import make_folder, replacing
 from imputer.methods import aldm as method
 from imputer.modality import parse_modality
@@ -36,17 +36,30 @@ from imputer.train.aldm_model import (
 from imputer.train.aldm_scores import score_reconstruction, score_translation
 from imputer.train.aldm_stages import AutoencoderStage, DiffusionStage, ProjectorStage, SpadeStage, Stage
 from imputer.train.augment import STRENGTHS
-from imputer.train.config import SETTINGS, read_config, refuse_changes, write_config
-from imputer.train.data import matches, voxel_sizes
+from imputer.train.config import SETTINGS, check_numbers, read_config, refuse_changes, write_config
+from imputer.train.data import check_holdout, matches, voxel_sizes
 from imputer.train.engine import launch
 from imputer.train.latents import LatentBank, encode_subjects
+from imputer.train.parts import halved
 from imputer.train.ship import OUTPUT_SCALE
-from imputer.train.subjects import PatchSampler, Subject, find_subjects, load_contrasts
+from imputer.train.subjects import Contrasts, PatchSampler, Subject, find_subjects, load_contrasts
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 MODEL = "aldm.safetensors"
+WEIGHTS = ("codebook", "commitment", "structure", "patch", "cycle", "class", "adversarial", "pixel")
+# What the numbers of the settings may be, both ends included, beside those of every run.
+LIMITS = {
+    **dict.fromkeys(("patch", "latent_crop", "projector_steps_back", "discriminator_width"), (1, 10**6)),
+    **{f"{stage}_steps": (1, 10**9) for stage in STAGES},
+    **{f"{stage}_rate": (0, 10) for stage in STAGES},
+    **dict.fromkeys(("flip", "codebook_after", "unquantised_share", "rollout"), (0, 1)),
+    **dict.fromkeys(("variants", "warmup", "validate_every", "validation_pairs"), (0, 10**6)),
+    **{f"{name}_weight": (0, 10**6) for name in WEIGHTS},
+    "voxel_mm": (0.1, 20),
+    "white": (0.1, 100),
+}
 # May change on resume, beside what always may.
 FREE = {"data_dir", "validation_pairs", "stages"}
 
@@ -65,10 +78,7 @@ def check(config: AldmConfig) -> None:
         raise UsageError(
             f"The intensity strength {config.intensity_strength!r} is unknown.", remedy=f"Use {', '.join(STRENGTHS)}."
         )
-    counts = ("patch", "latent_crop", "batch_size", "log_every", "checkpoint_every", "devices", "projector_steps_back")
-    for name in (*counts, "r1_every", *(f"{stage}_steps" for stage in config.stages)):
-        if getattr(config, name) < 1:
-            raise UsageError(f"The setting {name} is {getattr(config, name)}.", remedy="Give a number above 0.")
+    check_numbers(config, LIMITS)
     try:
         model = shaped(config, config.stages[-1])
     except (ValueError, RuntimeError) as error:
@@ -89,6 +99,7 @@ def plan(config: AldmConfig) -> tuple[list[Subject], list[Subject]]:
     subjects = find_subjects(Path(config.data_dir), modalities_of(config), exclude=config.exclude)
     held_out = [subject for subject in subjects if matches(subject.name, config.holdout)]
     training = [subject for subject in subjects if not matches(subject.name, config.holdout)]
+    check_holdout(config.holdout, [subject.name for subject in subjects])
     needed = 1 if config.stages == STAGES[:1] else 2
     learnt = {modality for each in training if len(each.volumes) >= needed for modality in each.volumes}
     missing = [modality for modality in modalities_of(config) if modality not in learnt]
@@ -168,8 +179,7 @@ class _Data:
         self._strength = STRENGTHS[config.intensity_strength]
         recipe = Recipe((Orient("RAS"), Isotropic(config.voxel_mm), Intensity(white=config.white), Whole()))
         self._training, self.held_out = (
-            [load_contrasts(subject, modalities_of(config), recipe, register=config.register) for subject in subjects]
-            for subjects in (training, held_out)
+            [_loaded(subject, config, recipe) for subject in subjects] for subjects in (training, held_out)
         )
         self.present = sorted({index for subject in self._training for index in subject.arrays})
         self.sizes = voxel_sizes(path for subject in training for path in subject.volumes.values())
@@ -198,6 +208,14 @@ class _Data:
             multiple = whole.size_multiple // whole.first_stage.config.factor
             self._bank = LatentBank(list(latents), config.latent_crop, multiple)
         return self._bank
+
+
+def _loaded(subject: Subject, config: AldmConfig, recipe: Recipe) -> Contrasts:
+    """Load a subject; errors name it, since its files may be called as those of any other."""
+    try:
+        return load_contrasts(subject, modalities_of(config), recipe, register=config.register)
+    except InputError as error:
+        raise InputError(f"Subject {subject.name}: {error.message}", remedy=error.remedy) from error
 
 
 class _Exporting:
@@ -254,7 +272,7 @@ class _Exporting:
             model, recipe_of(config, model), present, modalities,
             output_scale=OUTPUT_SCALE, about=about, projector_schedule=projector_schedule(config),
         )  # fmt: skip
-        tensors = {name: tensor.to(torch.float16) for name, tensor in self.stage.averaged().items()}
+        tensors = halved(self.stage.averaged())
         path = self._folder / "models" / MODEL
         make_folder(path.parent)
         write_package(path, tensors, document, overwrite=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import Field, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -180,6 +180,23 @@ class TrainConfig(RunConfig):
     """Steps between scores and pictures of held-out cases; 0: only at the end."""
     validation_slices: int = 12
     """Slices of each held-out volume that are scored during training."""
+
+
+# What the numbers that all runs have may be, both ends included.
+LIMITS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("batch_size", "r1_every", "devices", "log_every", "checkpoint_every"), (1, 10**9)),
+    **dict.fromkeys(("discriminator_rate", "final_rate"), (0, 10)),
+    "ema": (0, 1),
+    "r1_gamma": (0, 10**6),
+}
+
+
+def check_numbers(config: Dataclass, limits: Mapping[str, tuple[float, float]]) -> None:
+    """Raise UsageError where a number is outside its limits, `limits` and `LIMITS`; NaN is outside of any."""
+    for name, (low, high) in {**LIMITS, **limits}.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise UsageError(f"The setting {name} is {value}.", remedy=f"Give a number within {low:g} to {high:g}.")
 
 
 def write_config(config: Dataclass, path: Path, *, overwrite: bool = True) -> None:

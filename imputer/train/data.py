@@ -89,6 +89,13 @@ def _volumes(folder: Path, modality: Modality) -> Iterable[Path]:
     return named or [path for path in paths if guesses[path] is None]
 
 
+def check_holdout(texts: Sequence[str], names: Sequence[str]) -> None:
+    """Raise UsageError for a text that holds nobody out: a slip of the pen would train on the test patient."""
+    for text in texts:
+        if not any(text in name for name in names):
+            raise UsageError(f"No case has {text!r} in its name.", remedy="Check --holdout.")
+
+
 def volumes_below(folder: Path) -> list[Path]:
     """Return all volumes below a folder, sorted; InputError where it does not exist."""
     if not folder.is_dir():

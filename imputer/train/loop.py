@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from imputer.errors import InputError, OutputError
-from imputer.files import make_folder, replacing
+from imputer.files import TEMPORARY, make_folder, replacing
 from imputer.train.config import LoopSettings
 
 LAST = "last.ckpt"
@@ -112,7 +113,10 @@ def save_checkpoint(trainer: Trainer, path: Path, number: int) -> None:
     if not trainer.is_main:
         return
     with replacing(path, overwrite=True) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch's own writer has no other word for a disk that takes no more
+            raise OSError(errno.EIO, "the checkpoint could not be written; the disk may be full") from error
 
 
 def _restore(trainer: Trainer, path: Path) -> int:
@@ -137,3 +141,5 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
             f"Folder {folder.name} already holds a training run.", remedy="Add --resume or choose another."
         )
     make_folder(folder)
+    for left in folder.glob(f"{TEMPORARY}*"):  # of a run that was killed while it wrote
+        left.unlink(missing_ok=True)

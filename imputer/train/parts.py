@@ -15,8 +15,16 @@ from imputer.train.ema import MovingAverage
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-ASTRAY = "Lower the learning rates, or train in 32-true; --resume goes on from the last checkpoint."
+ASTRAY = "Train into a new folder with lower learning rates (--set), or in 32-true."
 Losses = dict[str, Tensor]
+
+
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights in float16, as they are shipped; ImputerError where that does not hold them."""
+    halves = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in halves.values()):
+        raise ImputerError("The training went astray: its weights are no numbers any more.", remedy=ASTRAY)
+    return halves
 
 
 class Parts:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from imputer.diffusion.schedule import Schedule
@@ -18,6 +17,7 @@ from imputer.preprocess.recipe import Recipe, default_recipe
 from imputer.preprocess.resample import Resample
 from imputer.preprocess.slices import Slices
 from imputer.train.config import TrainConfig
+from imputer.train.parts import halved
 from imputer.train.syndiff import network_config
 
 OUTPUT_SCALE = 4000.0  # written intensity of white: brain tissue comes out near 1000, as scanners have it
@@ -63,5 +63,5 @@ def export_model(
     )  # fmt: skip
     path = folder / "models" / f"{name}.safetensors"
     path.parent.mkdir(exist_ok=True)
-    write_package(path, {key: value.to(torch.float16) for key, value in tensors.items()}, header, overwrite=True)
+    write_package(path, halved(tensors), header, overwrite=True)
     return path

@@ -11,11 +11,12 @@ from imputer.modality import parse_modality
 from imputer.train import loop
 from imputer.train.adversarial_trainer import SynDiffTrainer
 from imputer.train.augment import STRENGTHS
-from imputer.train.config import SETTINGS, TrainConfig, read_config, refuse_changes, write_config
+from imputer.train.config import SETTINGS, TrainConfig, check_numbers, read_config, refuse_changes, write_config
 from imputer.train.data import (
     Case,
     SliceSampler,
     Stack,
+    check_holdout,
     find_cases,
     matches,
     paired_stack,
@@ -37,9 +38,7 @@ def check(config: TrainConfig) -> None:
     """Raise UsageError for settings that contradict each other."""
     if parse_modality(config.source) == parse_modality(config.target):
         raise UsageError("Source and target are the same modality.", remedy="Give two different ones.")
-    for name in ("steps", "batch_size", "r1_every", "log_every", "checkpoint_every", "validation_slices", "devices"):
-        if getattr(config, name) < 1:
-            raise UsageError(f"The setting {name} is {getattr(config, name)}.", remedy="Give a number above 0.")
+    check_numbers(config, {"steps": (1, 10**9), "validation_slices": (1, 10**6), "generator_rate": (0, 10)})
     if config.intensity_strength not in STRENGTHS:
         raise UsageError(
             f"The intensity strength {config.intensity_strength!r} is unknown.", remedy=f"Use {', '.join(STRENGTHS)}."
@@ -81,6 +80,7 @@ def plan(config: TrainConfig) -> tuple[list[Case], list[Case]]:
         parse_modality(config.source), parse_modality(config.target), exclude=config.exclude,
     )  # fmt: skip
     held_out = [case for case in cases if matches(case.name, config.holdout)]
+    check_holdout(config.holdout, [case.name for case in cases])
     training = [case for case in cases if not matches(case.name, config.holdout)]
     if config.paired:
         training = [case for case in training if case.source is not None and case.target is not None]

@@ -165,9 +165,10 @@ def test_aldm_trains_all_its_stages_and_the_model_works(run: Run, subjects: Path
     again = run(*aldm_arguments(subjects, folder))
     assert_refused(again, 6, "--resume")
     source = next(subjects.glob("head0_t1*"))
-    made = run(
-        "synth", source, "--to", "t2", "-m", folder / "models" / "aldm.safetensors", "-o", tmp_path / "t2.nii.gz"
-    )
+    model = folder / "models" / "aldm.safetensors"
+    thin = run("synth", source, "--to", "t2", "-m", model, "-o", tmp_path / "t2.nii.gz")
+    assert_refused(thin, 3, "75 mm", "--force")  # of voxels of 10 mm 16 are asked for
+    made = run("synth", source, "--to", "t2", "-m", model, "-o", tmp_path / "t2.nii.gz", "--force")
     assert made.exit_code == 0, made.output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from tiny import write_head
 
-from imputer.errors import InputError, ModelError, OutputError, UsageError
+from imputer.errors import ImputerError, InputError, ModelError, OutputError, UsageError
 from imputer.methods.base import RunOptions
 from imputer.modality import Modality
 from imputer.nets.aldm import make_aldm
@@ -26,6 +27,7 @@ from imputer.train.augment import STRENGTHS
 from imputer.train.codebook import entries_of
 from imputer.train.latents import LatentBank, SubjectLatents, encode_subjects
 from imputer.train.loop import LAST
+from imputer.train.parts import halved
 from imputer.train.subjects import Contrasts, PatchSampler, find_subjects, padded
 
 from .test_resume import Killed, assert_same_end
@@ -335,3 +337,62 @@ def test_the_projector_begins_with_the_target_like_latent(make_aldm_config: Make
         method.run(stack, RunOptions("case", target=Modality.T2, sampler=name)) for name in ("projector", "none")
     )
     assert np.allclose(projected, plain, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"autoencoder_rate": -1.0}, {"autoencoder_rate": float("nan")}, {"ema": 2.0}, {"codebook_after": -1.0},
+        {"flip": 7.0}, {"variants": -1}, {"voxel_mm": 0.0}, {"white": -3.0}, {"discriminator_width": 0},
+        {"structure_weight": float("nan")}, {"batch_size": 0},
+    ],
+)  # fmt: skip
+def test_numbers_without_sense_are_refused(make_aldm_config: MakeAldm, changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=f"setting {next(iter(changes))}"):
+        check(make_aldm_config(**changes))
+
+
+def test_a_text_that_holds_nobody_out_is_refused(make_aldm_config: MakeAldm) -> None:
+    with pytest.raises(UsageError, match=r"'berta'.*--holdout"):
+        plan(make_aldm_config(holdout=("bert", "berta")))
+
+
+def test_an_unreadable_file_is_told_with_its_subject(
+    make_aldm_config: MakeAldm, patients: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(patients, tmp_path / "data")
+    (tmp_path / "data" / "bert" / "t2.nii.gz").write_bytes(b"no scan")
+    with pytest.raises(InputError, match=r"Subject bert.*t2\.nii\.gz"):
+        start(make_aldm_config(data_dir=str(tmp_path / "data")))
+
+
+def test_a_training_that_goes_astray_says_so_and_ships_nothing(make_aldm_config: MakeAldm, tmp_path: Path) -> None:
+    with pytest.raises(ImputerError, match="astray"):
+        start(make_aldm_config(stages=STAGES[:1], autoencoder_rate=10.0, final_rate=10.0, autoencoder_steps=60))
+    assert not (tmp_path / "run" / "autoencoder" / "models").exists()
+
+
+def test_weights_that_float16_does_not_hold_are_not_shipped() -> None:
+    with pytest.raises(ImputerError, match="astray"):
+        halved({"weight": torch.tensor([1.0, 1e6])})
+
+
+def test_a_disk_that_takes_no_checkpoint_is_told(
+    make_aldm_config: MakeAldm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="disk"):
+        start(make_aldm_config(stages=STAGES[:1]))
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+
+def test_what_a_killed_run_left_half_written_is_removed(make_aldm_config: MakeAldm, tmp_path: Path) -> None:
+    config = make_aldm_config(stages=STAGES[:1])
+    left = tmp_path / "run" / "autoencoder" / ".imputer-abc.ckpt"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    start(config, resume=True)
+    assert not left.exists()
