@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+class Replay:
+    """Noise source that replays recorded draws (n, B, ...)."""
+
+    def __init__(self, draws: Tensor) -> None:
+        self._draws: Iterator[Tensor] = iter(draws)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return the next recorded draw."""
+        draw = next(self._draws)
+        assert tuple(draw.shape[1:]) == shape
+        return draw
 
 
 def fill(name: str, shape: Iterable[int]) -> Tensor:

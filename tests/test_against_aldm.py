@@ -7,13 +7,12 @@ tests/golden_weights.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from golden_weights import fill_all
+from golden_weights import Replay, fill_all
 from torch import Tensor
 
 from imputer.diffusion.ddim import LinearSchedule, sample_ddim
@@ -24,19 +23,6 @@ DATA = Path(__file__).parent / "data"
 CASE = json.loads((DATA / "aldm_tiny.json").read_text())
 TARGET = CASE["target_class"]
 TOLERANCE = 1e-5  # of the largest value
-
-
-class Replay:
-    """Noise source that replays the recorded draws."""
-
-    def __init__(self, draws: Tensor) -> None:
-        self._draws: Iterator[Tensor] = iter(draws)
-
-    def normal(self, *shape: int) -> Tensor:
-        """Return the next recorded draw."""
-        draw = next(self._draws)
-        assert tuple(draw.shape[1:]) == shape
-        return draw
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,13 @@ the files are copies of the developers' `../shared/goldens`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from golden_weights import fill_all
+from golden_weights import Replay, fill_all
 from torch import Tensor
 
 from imputer.diffusion.adversarial import sample
@@ -25,19 +24,6 @@ from imputer.pretrained.official_syndiff import infer_config
 
 DATA = Path(__file__).parent / "data"
 TOLERANCE = 1e-5
-
-
-class Replay:
-    """Noise source that replays the recorded draws."""
-
-    def __init__(self, draws: Tensor) -> None:
-        self._draws: Iterator[Tensor] = iter(draws)
-
-    def normal(self, *shape: int) -> Tensor:
-        """Return the next recorded draw."""
-        draw = next(self._draws)
-        assert tuple(draw.shape[1:]) == shape
-        return draw
 
 
 @pytest.fixture(params=["tiny", "six"])

@@ -181,8 +181,7 @@ def syndiff(
         "accelerator": device,
         "devices": devices,
     }
-    config = replace(config, **{name: value for name, value in given.items() if value is not None})
-    config = _with_others(config, others or [])
+    config = _completed(config, given, others or [])
     _train(config, Reporter(quiet=quiet, log_json=log_json, progress=not no_progress), resume=resume, dry_run=dry_run)
 
 
@@ -235,14 +234,14 @@ def aldm(
         "accelerator": device,
         "devices": devices,
     }
-    config = replace(config, **{name: value for name, value in given.items() if value is not None})
-    config = _with_others(config, others or [])
+    config = _completed(config, given, others or [])
     report = Reporter(quiet=quiet, log_json=log_json, progress=not no_progress)
     _train_aldm(config, report, resume=resume, dry_run=dry_run)
 
 
-def _with_others(config: AnyConfig, others: list[str]) -> AnyConfig:
-    """The settings with each ``name=value`` put in, read as the kind of value that is there."""
+def _completed(config: AnyConfig, given: dict[str, Any], others: list[str]) -> AnyConfig:
+    """The settings with the options that were given, and each ``name=value`` read as the kind that is there."""
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
     known = asdict(config)
     for text in others:
         name, separator, value = text.partition("=")

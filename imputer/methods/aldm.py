@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from imputer.diffusion.ddim import LinearSchedule
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import DeviceError, ModelError, UsageError, is_out_of_memory
-from imputer.methods.base import Identity, RunOptions, Sampling, checked_scale
+from imputer.methods.base import Identity, RunOptions, Sampling, checked_scale, fields_of
 from imputer.methods.latents import (
     DDIM,
     DECODING,
@@ -132,11 +132,8 @@ class Aldm:
             return None if steps == 0 else "takes no steps without a sampler (leave --steps out)"
         possible = self.schedule.possible_steps()
         some = ", ".join(str(each) for each in possible if each in TELLING_STEPS) or str(possible)
-        return (
-            None
-            if steps in possible
-            else f"runs DDIM in 2 to {possible[-1]} steps that divide {self.schedule.times}, such as {some}"
-        )
+        says = f"runs DDIM in 2 to {possible[-1]} steps that divide {self.schedule.times}, such as {some}"
+        return None if steps in possible else says
 
     def units(self, stack: NDArray[np.float32], options: RunOptions) -> int:
         """Return the units of work that `run` reports in all: about equally long, the steps of a sampler one each."""
@@ -165,12 +162,9 @@ class Aldm:
             if result is not None:
                 return result
         size = " x ".join(str(size) for size in ways[-1].size)
-        raise DeviceError(
-            f"Not even {size} voxels at once fit into the device's memory.",
-            remedy="Close other programs, or use a machine with more."
-            if self.device.type == "cpu"
-            else "Use --device cpu.",
-        )
+        on_cpu = self.device.type == "cpu"
+        remedy = "Close other programs, or use a machine with more." if on_cpu else "Use --device cpu."
+        raise DeviceError(f"Not even {size} voxels at once fit into the device's memory.", remedy=remedy)
 
     @staticmethod
     def _overflow(precision: str) -> DeviceError:
@@ -285,9 +279,9 @@ def network_from_header(header: Mapping[str, Any], name: str) -> AutoencoderMode
     """
     try:
         stored = header["network"]
-        first_stage = FirstStageConfig(**_fields(stored["first_stage"]))
+        first_stage = FirstStageConfig(**fields_of(stored["first_stage"]))
         unet, projector = (
-            None if stored.get(part) is None else LatentUNetConfig(**_fields(stored[part]))
+            None if stored.get(part) is None else LatentUNetConfig(**fields_of(stored[part]))
             for part in ("unet", "projector")
         )
         for part in (unet, projector):
@@ -295,10 +289,6 @@ def network_from_header(header: Mapping[str, Any], name: str) -> AutoencoderMode
         return make_aldm(first_stage, unet, projector)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"The header of {name} does not describe an ALDM network ({error}).") from error
-
-
-def _fields(stored: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(item) if isinstance(item, list) else item for key, item in stored.items()}
 
 
 def _check_fit(first_stage: FirstStageConfig, unet: LatentUNetConfig | None) -> None:

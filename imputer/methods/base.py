@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -119,6 +119,11 @@ class Method(Protocol):
         `on_units` is told the units of work done, each time some are.
         """
         ...
+
+
+def fields_of(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a network's configuration from a header, where JSON has made lists of tuples."""
+    return {key: tuple(item) if isinstance(item, list) else item for key, item in stored.items()}
 
 
 def checked_scale(value: Any) -> float:

@@ -18,7 +18,16 @@ from imputer.diffusion.adversarial import sample
 from imputer.diffusion.noise import SliceNoise
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import DeviceError, ModelError, UsageError
-from imputer.methods.base import PRECISIONS, Identity, RunOptions, Sampling, checked_scale, to_array, to_tensor
+from imputer.methods.base import (
+    PRECISIONS,
+    Identity,
+    RunOptions,
+    Sampling,
+    checked_scale,
+    fields_of,
+    to_array,
+    to_tensor,
+)
 from imputer.modality import Modality, parse_modality
 from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.preprocess.recipe import Recipe
@@ -168,9 +177,7 @@ def network_from_header(header: Mapping[str, Any], name: str) -> NCSNpp:
     Raises ModelError where the configuration is malformed.
     """
     try:
-        stored = header["network"]
-        fields: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in stored.items()}
-        return NCSNpp(NCSNppConfig(**fields))
+        return NCSNpp(NCSNppConfig(**fields_of(header["network"])))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"The header of {name} does not describe an NCSN++ generator ({error}).") from error
 

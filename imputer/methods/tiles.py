@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 Shape = tuple[int, int, int]
 OVERLAP = 2  # multiples of the grid that neighbours share
-SMALLEST = (
-    OVERLAP + 1
-)  # multiples of the grid along a tile: one of them is its own, at least in the middle of the volume
+# Multiples of the grid along a tile, at least: one of them is its own, at least in the middle of the volume.
+SMALLEST = OVERLAP + 1
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from imputer.methods.base import RunOptions
 from imputer.methods.latents import DDIM
 from imputer.nets.aldm import AutoencoderModel
 from imputer.report.metrics import paired_scores
-from imputer.train.scores import write_picture
+from imputer.train.scores import report
 from imputer.train.subjects import Contrasts, padded
 
 SHORT_CHAIN = 4  # DDIM steps of the scores in training; the released 200 take minutes
@@ -33,7 +33,7 @@ def score_reconstruction(model: AutoencoderModel, subjects: Sequence[Contrasts],
             again = model.decode(model.encode(volume.to(device))).cpu().clamp(-1, 1)
             values.append(_scores(volume.numpy(), again.numpy()))
             rows.append(_row([volume.numpy(), again.numpy()]))
-    return _report(values, rows, picture)
+    return report(values, rows, picture)
 
 
 def score_translation(
@@ -54,7 +54,7 @@ def score_translation(
             synthetic = method.run(volumes[0], options)
             values.append(_scores(volumes[1], synthetic))
             rows.append(_row([volumes[0], synthetic, volumes[1]]))
-    return _report(values, rows, picture)
+    return report(values, rows, picture)
 
 
 def _scores(target: NDArray[np.float32], synthetic: NDArray[np.float32]) -> dict[str, float]:
@@ -69,10 +69,3 @@ def _row(volumes: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         for view in (volume[0, 0, :, ::-1, k].T, volume[0, 0, i, :, ::-1].T):
             views.append(np.pad(view, ((0, max(0, volume.shape[3] - view.shape[0])), (0, 0)), constant_values=-1.0))
     return np.hstack(views)
-
-
-def _report(values: Sequence[dict[str, float]], rows: Sequence[NDArray[np.float32]], picture: Path) -> dict[str, float]:
-    if not values:
-        return {}
-    write_picture(list(rows), picture)
-    return {key: float(np.mean([value[key] for value in values])) for key in ("psnr", "ssim")}

@@ -61,7 +61,7 @@ class Stage(ABC):
         self.config, self.fabric, self.model = config, fabric, model
         self.is_main = bool(fabric.is_global_zero)
         self.settings = stage_settings(config, self.name)
-        self.parts = Parts(fabric, betas=(0.5, 0.9))
+        self.parts = Parts(fabric)
         self.rate = float(getattr(config, f"{self.name}_rate"))
 
     @abstractmethod
@@ -144,14 +144,13 @@ class AutoencoderStage(Stage):
             losses["codebook"] = 0.0 * entries.sum()  # every parameter has a gradient, as distributed training wants
         if config.structure_weight > 0:
             losses["structure"] = config.structure_weight * structure_loss(y, x, stride=2, least_peak=1.0)
+        judged: Losses = {}
         if self.critic is not None:
-            judged = self._critic_step(x, y.detach())
+            judged["critic"] = self._critic_step(x, y.detach())
             with self.fabric.autocast():
                 losses["patch"] = -config.patch_weight * self.critic(y).float().mean()
-            self._learn(["network"], losses)
-            return {**losses, "critic": judged}
         self._learn(["network"], losses)
-        return losses
+        return {**losses, **judged}
 
     def _critic_step(self, x: Tensor, y: Tensor) -> Tensor:
         assert self.critic is not None

@@ -35,9 +35,9 @@ from imputer.train.aldm_model import (
 )
 from imputer.train.aldm_scores import score_reconstruction, score_translation
 from imputer.train.aldm_stages import AutoencoderStage, DiffusionStage, ProjectorStage, SpadeStage, Stage
-from imputer.train.augment import STRENGTHS
+from imputer.train.augment import strength_of
 from imputer.train.config import SETTINGS, check_numbers, read_config, refuse_changes, write_config
-from imputer.train.data import check_holdout, matches, voxel_sizes
+from imputer.train.data import held_apart, voxel_sizes
 from imputer.train.engine import launch
 from imputer.train.latents import LatentBank, encode_subjects
 from imputer.train.parts import halved
@@ -74,10 +74,7 @@ def check(config: AldmConfig) -> None:
         raise UsageError(f"The stages must be some of {', '.join(STAGES)}, in this order and without gaps.")
     if places[0] > 0 and not config.initial:
         raise UsageError(f"The stage {config.stages[0]} needs a trained model.", remedy="Give it with --init.")
-    if config.intensity_strength not in STRENGTHS:
-        raise UsageError(
-            f"The intensity strength {config.intensity_strength!r} is unknown.", remedy=f"Use {', '.join(STRENGTHS)}."
-        )
+    strength_of(config.intensity_strength)
     check_numbers(config, LIMITS)
     try:
         model = shaped(config, config.stages[-1])
@@ -97,9 +94,7 @@ def plan(config: AldmConfig) -> tuple[list[Subject], list[Subject]]:
     """
     check(config)
     subjects = find_subjects(Path(config.data_dir), modalities_of(config), exclude=config.exclude)
-    held_out = [subject for subject in subjects if matches(subject.name, config.holdout)]
-    training = [subject for subject in subjects if not matches(subject.name, config.holdout)]
-    check_holdout(config.holdout, [subject.name for subject in subjects])
+    training, held_out = held_apart(subjects, config.holdout)
     needed = 1 if config.stages == STAGES[:1] else 2
     learnt = {modality for each in training if len(each.volumes) >= needed for modality in each.volumes}
     missing = [modality for modality in modalities_of(config) if modality not in learnt]
@@ -176,7 +171,7 @@ class _Data:
         self, config: AldmConfig, fabric: Fabric, training: Sequence[Subject], held_out: Sequence[Subject]
     ) -> None:
         self._config, self._fabric = config, fabric
-        self._strength = STRENGTHS[config.intensity_strength]
+        self._strength = strength_of(config.intensity_strength)
         recipe = Recipe((Orient("RAS"), Isotropic(config.voxel_mm), Intensity(white=config.white), Whole()))
         self._training, self.held_out = (
             [_loaded(subject, config, recipe) for subject in subjects] for subjects in (training, held_out)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from imputer.errors import UsageError
+
 ROTATION = math.radians(12.0)
 SCALE = 0.12  # relative
 SHEAR = 0.05
@@ -80,6 +82,13 @@ class Strength:
 
 # Little data learns more from true intensities than from invented ones: measured on folds of the embedded models' data.
 STRENGTHS = {"strong": Strength(), "weak": Strength(0.05, 0.08, 0.06), "none": Strength(0, 0, 0)}
+
+
+def strength_of(name: str) -> Strength:
+    """Return the strength of a setting; UsageError for an unknown one."""
+    if name not in STRENGTHS:
+        raise UsageError(f"The intensity strength {name!r} is unknown.", remedy=f"Use {', '.join(STRENGTHS)}.")
+    return STRENGTHS[name]
 
 
 def contrast(x: Tensor, strength: Strength, generator: Generator) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -89,11 +90,28 @@ def _volumes(folder: Path, modality: Modality) -> Iterable[Path]:
     return named or [path for path in paths if guesses[path] is None]
 
 
-def check_holdout(texts: Sequence[str], names: Sequence[str]) -> None:
-    """Raise UsageError for a text that holds nobody out: a slip of the pen would train on the test patient."""
+class Named(Protocol):
+    """What has a name to be held out by: a case, a subject."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        ...
+
+
+Anyone = TypeVar("Anyone", bound=Named)
+
+
+def held_apart(cases: Sequence[Anyone], texts: Sequence[str]) -> tuple[list[Anyone], list[Anyone]]:
+    """Divide cases into those to train on and those whose name contains one of the texts.
+
+    Raises UsageError for a text that holds nobody out: a slip of the pen would train on the test patient.
+    """
     for text in texts:
-        if not any(text in name for name in names):
+        if not any(text in case.name for case in cases):
             raise UsageError(f"No case has {text!r} in its name.", remedy="Check --holdout.")
+    training = [case for case in cases if not matches(case.name, texts)]
+    return training, [case for case in cases if matches(case.name, texts)]
 
 
 def volumes_below(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ASTRAY = "Train into a new folder with lower learning rates (--set), or in 32-true."
 Losses = dict[str, Tensor]
+BETAS = (0.5, 0.9)  # of Adam
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -33,11 +34,10 @@ class Parts:
     Parameters
     ----------
     fabric : device, precision and distribution.
-    betas : of Adam.
     """
 
-    def __init__(self, fabric: Fabric, betas: tuple[float, float] = (0.5, 0.9)) -> None:
-        self._fabric, self._betas = fabric, betas
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
         self.plain: dict[str, nn.Module] = {}
         self.averages: dict[str, MovingAverage] = {}
         self._optimisers: dict[str, torch.optim.Optimizer] = {}
@@ -45,7 +45,7 @@ class Parts:
 
     def add(self, name: str, network: nn.Module, *, rate: float, ema: float | None = None) -> nn.Module:
         """Hand a network with a fresh Adam to the engine and return it wrapped; `ema` also averages its weights."""
-        optimiser = torch.optim.Adam(network.parameters(), lr=rate, betas=self._betas)
+        optimiser = torch.optim.Adam(network.parameters(), lr=rate, betas=BETAS)
         self.plain[name], self._rates[name] = network, rate
         if ema is not None:
             self.averages[name] = MovingAverage(network.to(self._fabric.device), ema)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +69,7 @@ def score(
         values.append(paired_scores(_volume(case.target), _volume(synthetic)))
         middle = len(synthetic) // 2
         rows.append(np.hstack([images[middle, 0] for images in (case.source, synthetic, case.target)]))
-    write_picture(rows, picture)
-    return {key: float(np.mean([value[key] for value in values])) for key in ("psnr", "ssim")}
+    return report(values, rows, picture)
 
 
 def _volume(stack: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -78,7 +77,17 @@ def _volume(stack: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((stack[:, 0].transpose(2, 1, 0) + 1) / 2, dtype=np.float32)
 
 
-def write_picture(rows: list[NDArray[np.float32]], path: Path) -> None:
+def report(
+    values: Sequence[Mapping[str, float]], rows: Sequence[NDArray[np.float32]], picture: Path
+) -> dict[str, float]:
+    """Return the mean PSNR and SSIM and write the rows as a picture; nothing of nothing."""
+    if not values:
+        return {}
+    _write_picture(rows, picture)
+    return {key: float(np.mean([value[key] for value in values])) for key in ("psnr", "ssim")}
+
+
+def _write_picture(rows: Sequence[NDArray[np.float32]], path: Path) -> None:
     """Write rows of images in [-1, 1] below each other as a PNG."""
     from PIL import Image
 

@@ -10,15 +10,14 @@ from imputer.errors import UsageError
 from imputer.modality import parse_modality
 from imputer.train import loop
 from imputer.train.adversarial_trainer import SynDiffTrainer
-from imputer.train.augment import STRENGTHS
+from imputer.train.augment import strength_of
 from imputer.train.config import SETTINGS, TrainConfig, check_numbers, read_config, refuse_changes, write_config
 from imputer.train.data import (
     Case,
     SliceSampler,
     Stack,
-    check_holdout,
     find_cases,
-    matches,
+    held_apart,
     paired_stack,
     swapped,
     unpaired_stack,
@@ -39,10 +38,7 @@ def check(config: TrainConfig) -> None:
     if parse_modality(config.source) == parse_modality(config.target):
         raise UsageError("Source and target are the same modality.", remedy="Give two different ones.")
     check_numbers(config, {"steps": (1, 10**9), "validation_slices": (1, 10**6), "generator_rate": (0, 10)})
-    if config.intensity_strength not in STRENGTHS:
-        raise UsageError(
-            f"The intensity strength {config.intensity_strength!r} is unknown.", remedy=f"Use {', '.join(STRENGTHS)}."
-        )
+    strength_of(config.intensity_strength)
     if config.direction not in DIRECTIONS:
         raise UsageError(f"Direction {config.direction!r} is unknown.", remedy="Use both, forward or backward.")
     if config.direction != "both" and not config.paired:
@@ -79,9 +75,7 @@ def plan(config: TrainConfig) -> tuple[list[Case], list[Case]]:
         Path(config.source_dir), Path(config.target_dir),
         parse_modality(config.source), parse_modality(config.target), exclude=config.exclude,
     )  # fmt: skip
-    held_out = [case for case in cases if matches(case.name, config.holdout)]
-    check_holdout(config.holdout, [case.name for case in cases])
-    training = [case for case in cases if not matches(case.name, config.holdout)]
+    training, held_out = held_apart(cases, config.holdout)
     if config.paired:
         training = [case for case in training if case.source is not None and case.target is not None]
     has_both = any(case.source for case in training) and any(case.target for case in training)
@@ -136,7 +130,7 @@ def _sampler(config: TrainConfig, cases: list[Case], name: str) -> SliceSampler:
         white = config.target_white if name == "forward" else config.source_white
         paths = [(case.name, case.target if name == "forward" else case.source) for case in cases]
         stacks = [unpaired_stack(case, path, data_recipe(config, white)) for case, path in paths if path is not None]
-    strength = STRENGTHS[config.intensity_strength]
+    strength = strength_of(config.intensity_strength)
     return SliceSampler(stacks, config.crop, augmented=config.augment, balanced=config.balance, strength=strength)
 
 
