@@ -37,6 +37,8 @@ def main() -> None:
     device = torch.device(options.device)
     torch.manual_seed(0)
     model = ALDM(FirstStageConfig(), LatentUNetConfig(), LatentUNetConfig()).eval().requires_grad_(False).to(device)
+    for part in (model.first_stage.encoder, model.first_stage.decoder):
+        part.to(memory_format=torch.channels_last_3d)  # as `imputer.methods.aldm` has them
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[options.precision]
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         seconds = _times(model, torch.rand(1, 1, *options.size, device=device) * 2 - 1, options.steps)

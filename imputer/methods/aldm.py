@@ -156,7 +156,7 @@ class Aldm:
         meter = Meter(self.units(stack, options), on_units)
         room = free_bytes(self.device) if self.memory is None else self.memory
         ways = list(layouts(shape, multiple))
-        fitting = [way for way in ways if peak_bytes(self.network, way.size, options.precision) <= room]
+        fitting = [way for way in ways if self._peak(way.size, options.precision) <= room]
         for way in fitting or ways[-1:]:
             result = self._tried(way, work, meter)
             if result is not None:
@@ -165,6 +165,9 @@ class Aldm:
         on_cpu = self.device.type == "cpu"
         remedy = "Close other programs, or use a machine with more." if on_cpu else "Use --device cpu."
         raise DeviceError(f"Not even {size} voxels at once fit into the device's memory.", remedy=remedy)
+
+    def _peak(self, shape: Sequence[int], precision: str) -> int:
+        return peak_bytes(self.network, shape, precision, self.device)
 
     @staticmethod
     def _overflow(precision: str) -> DeviceError:

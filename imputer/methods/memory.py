@@ -16,6 +16,7 @@ from imputer.nets.vqgan3d import SEARCHED_AT_ONCE, FirstStageConfig
 # Feature maps of the widest layer that are held at once, with the convolutions' own copies: measured as the growth of
 # the peak of resident memory on a CPU, released widths, volumes of 48 x 64 x 48 to 144 x 192 x 144 voxels.
 FIRST_STAGE_MAPS = 6  # full resolution; decoder 4.5 to 5.6, encoder 4.0 to 4.2
+SLABWISE_MAPS = 3  # float32 on a CPU, where norms and convolutions go slab by slab: 2.1 to 2.3
 # Of half the bytes each: 5.5 on a CPU; on CUDA the group norm's input and output are float32: 2 maps, and twice 2.
 HALF_MAPS = 8
 LATENT_MAPS = 12  # of MS-SPADE and the UNets, on the latent's grid: 9 and 10.5
@@ -28,10 +29,11 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
-def peak_bytes(network: AutoencoderModel, shape: Sequence[int], precision: str) -> int:
+def peak_bytes(network: AutoencoderModel, shape: Sequence[int], precision: str, device: torch.device) -> int:
     """Estimate the memory that a run takes for (I, J, K) voxels, without the weights: that of its largest stage."""
     config = network.first_stage.config
-    bytes_each, maps = (4, FIRST_STAGE_MAPS) if precision == "fp32" else (2, HALF_MAPS)
+    whole = SLABWISE_MAPS if device.type == "cpu" else FIRST_STAGE_MAPS
+    bytes_each, maps = (4, whole) if precision == "fp32" else (2, HALF_MAPS)
     voxels = prod(shape)
     latent_voxels = voxels // config.factor**3
     stages = [4 * min(latent_voxels, SEARCHED_AT_ONCE) * config.codebook_size]

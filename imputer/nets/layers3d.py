@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from imputer.nets.slabwise import slabs
+
 # Taps of a kernel of 3 that meet the same voxel after a nearest-neighbour x2, for even and for odd output voxels.
 _MEETING = ((slice(0, 1), slice(1, 3)), (slice(0, 2), slice(2, 3)))
 
@@ -25,11 +27,6 @@ def check_limits(config: object, limits: Mapping[str, tuple[int, int]]) -> None:
 def conv3(inputs: int, outputs: int, *, stride: int = 1, padding: int = 1) -> nn.Conv3d:
     """Make a 3 x 3 x 3 convolution with bias."""
     return nn.Conv3d(inputs, outputs, 3, stride=stride, padding=padding)
-
-
-def silu(x: Tensor) -> Tensor:
-    """SiLU (swish), in place where no gradient is asked for: maps of a whole volume take a gigabyte each."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class Upsample(nn.Module):
@@ -52,10 +49,12 @@ class Upsample(nn.Module):
         layout = torch.channels_last_3d if channels_last else torch.contiguous_format
         out = torch.empty(sizes, dtype=x.dtype, device=x.device, memory_format=layout)
         for phase in product((0, 1), repeat=3):
-            window = [slice(shift, shift + length + 1) for shift, length in zip(phase, size, strict=True)]
+            i, j, k = phase
             kernel = _meeting_taps(self.conv.weight, phase)
-            part = F.conv3d(padded[:, :, window[0], window[1], window[2]], kernel, self.conv.bias)
-            out[:, :, phase[0] :: 2, phase[1] :: 2, phase[2] :: 2] = part
+            for planes in slabs(x):
+                window = padded[:, :, i + planes.start : i + planes.stop + 1, j : j + size[1] + 1, k : k + size[2] + 1]
+                part = F.conv3d(window, kernel, self.conv.bias)
+                out[:, :, i + 2 * planes.start : 2 * planes.stop : 2, j::2, k::2] = part
         return out
 
 

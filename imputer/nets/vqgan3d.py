@@ -6,6 +6,7 @@ of the released checkpoints, whose names the parameters bear.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imputer.nets.layers3d import Upsample, check_limits, conv3, silu
+from imputer.nets.layers3d import Upsample, check_limits, conv3
 from imputer.nets.ms_spade import MultiSwitchableSpade
+from imputer.nets.slabwise import norm_silu_conv, slabs
 
 NORM_EPSILON = 1e-6
 # What a configuration may say at least and at most; the released one is far from either end.
@@ -94,12 +96,10 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, in, I, J, K) to (B, out, I, J, K)."""
-        h = self.conv1(silu(self.norm1(x)))
-        h = self.conv2(silu(self.norm2(h)))
+        h = norm_silu_conv(self.norm1, self.conv1, x)
         if hasattr(self, "nin_shortcut"):
             x = self.nin_shortcut(x)
-        out: Tensor = h.add_(x) if not torch.is_grad_enabled() else h + x
-        return out
+        return norm_silu_conv(self.norm2, self.conv2, h, plus=x)
 
 
 class Downsample(nn.Module):
@@ -111,8 +111,11 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Halve x (B, C, I, J, K)."""
-        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1, 0, 1)))
-        return out
+        parts = []
+        for planes in slabs(x, multiple=2):
+            after = int(planes.stop == x.shape[2])
+            parts.append(self.conv(F.pad(x[:, :, planes.start : planes.stop + 1], (0, 1, 0, 1, 0, after))))
+        return torch.cat(parts, dim=2)
 
 
 class Level(nn.Module):
@@ -122,14 +125,15 @@ class Level(nn.Module):
         super().__init__()
         self.block = nn.ModuleList(ResidualBlock(inputs, outputs, groups) for inputs, outputs in pairwise(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Pass x through the blocks, then through the resampling where there is one."""
-        for block in self.block:
-            x = block(x)
+
+def _parts(levels: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """Yield what a map goes through: who calls it one by one holds one map, and not that of each level too."""
+    for level in levels:
+        assert isinstance(level, Level)
+        yield from level.block
         for name in ("downsample", "upsample"):
-            if hasattr(self, name):
-                x = getattr(self, name)(x)
-        return x
+            if hasattr(level, name):
+                yield getattr(level, name)
 
 
 class Middle(nn.Module):
@@ -164,10 +168,9 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Encode x; its sizes are multiples of the factor."""
         h = self.conv_in(x)
-        for level in self.down:
-            h = level(h)
-        out: Tensor = self.conv_out(silu(self.norm_out(self.mid(h))))
-        return out
+        for part in _parts(self.down):
+            h = part(h)
+        return norm_silu_conv(self.norm_out, self.conv_out, self.mid(h))
 
 
 class Decoder(nn.Module):
@@ -192,10 +195,9 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Decode z."""
         h = self.mid(self.conv_in(z))
-        for level in reversed(list(self.up)):
-            h = level(h)
-        out: Tensor = self.conv_out(silu(self.norm_out(h)))
-        return out
+        for part in _parts(reversed(list(self.up))):
+            h = part(h)
+        return norm_silu_conv(self.norm_out, self.conv_out, h)
 
 
 class VectorQuantiser(nn.Module):

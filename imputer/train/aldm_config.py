@@ -107,6 +107,8 @@ class AldmConfig(RunConfig):
     """1 - SSIM between volume and reconstruction; beyond the paper, 0 leaves it out."""
     patch_weight: float = 0.0
     """Hinge loss of a 3-D patch discriminator on reconstructions; 0 as in the released recipe."""
+    latent_beta: float = 0.5
+    """Difference of latents (whose variance is 1) up to which their L1 losses are quadratic; 0 as in the paper."""
     cycle_weight: float = 0.1
     """L1 of MS-SPADE's way to the target and back."""
     class_weight: float = 0.0

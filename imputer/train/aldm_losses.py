@@ -32,6 +32,15 @@ def class_loss(logits: Tensor, classes: Tensor) -> Tensor:
     return F.cross_entropy(logits, classes[:, None, None, None].expand(-1, *logits.shape[2:]))
 
 
+def latent_loss(estimate: Tensor, target: Tensor, beta: float) -> Tensor:
+    """Return the L1 loss of latents, quadratic where they differ by less than `beta`; 0: L1 everywhere.
+
+    Most of a latent is background, which a fresh network already has right: there L1 pulls with full force at the
+    least deviation, and holds the whole output where it is.
+    """
+    return F.smooth_l1_loss(estimate, target, beta=beta)
+
+
 def noisy(z: Tensor, noise: Tensor, alpha_bars: Tensor, t: Tensor) -> Tensor:
     """Return z_t = sqrt(abar_t) z + sqrt(1 - abar_t) noise for latents (B, C, i, j, k) and times (B,)."""
     share = alpha_bars[t].reshape(-1, 1, 1, 1, 1)

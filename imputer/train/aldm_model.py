@@ -81,8 +81,9 @@ def _compared(config: AldmConfig, stored: Mapping[str, Any]) -> Iterator[tuple[s
         _without_box(stored.get("recipe") or []),
         _without_box(recipe_of(config, whole).to_json()),
     )
-    first = {**asdict(whole.first_stage.config), "classes": None}  # a first stage alone has none yet
-    yield "first stage", {**(network.get("first_stage") or {}), "classes": None}, _as_stored(first)
+    found, first = network.get("first_stage") or {}, _as_stored(asdict(whole.first_stage.config))
+    free = {"classes"} if found.get("classes") else {"classes", "spade_widths", "spade_hidden"}  # no MS-SPADE yet
+    yield "first stage", {**found, **dict.fromkeys(free)}, {**first, **dict.fromkeys(free)}
     for part in ("unet", "projector"):
         if network.get(part) is not None:
             yield part, network[part], _as_stored(asdict(unet_config(config)))

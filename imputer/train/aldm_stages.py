@@ -27,6 +27,7 @@ from imputer.train.aldm_losses import (
     codebook_loss,
     hinge_fake,
     hinge_real,
+    latent_loss,
     noisy,
     straight_through,
 )
@@ -245,10 +246,10 @@ class SpadeStage(LatentStage):
         config, pair = self.config, self._pair(generator)
         with self.fabric.autocast():
             like = self.network(pair.source, pair.target_class)
-            losses = {"l1": F.l1_loss(like.float(), pair.target)}
+            losses = {"l1": latent_loss(like.float(), pair.target, config.latent_beta)}
             if config.cycle_weight > 0:
                 back = self.network(like, pair.source_class)
-                losses["cycle"] = config.cycle_weight * F.l1_loss(back.float(), pair.source)
+                losses["cycle"] = config.cycle_weight * latent_loss(back.float(), pair.source, config.latent_beta)
             if self.critic is not None:
                 losses["class"] = config.class_weight * class_loss(self.critic(like).float(), pair.target_class)
         self._learn(["network"], losses)
@@ -335,7 +336,7 @@ class ProjectorStage(LatentStage):
         rolls = float(torch.rand((), generator=generator)) < config.rollout
         seen = self.chain.rollout(estimate, fresh(), t, generator) if rolls else z_t
         z_0 = estimate(seen, t)
-        own = {"pixel": config.pixel_weight * F.l1_loss(z_0, pair.target)}
+        own = {"pixel": config.pixel_weight * latent_loss(z_0, pair.target, config.latent_beta)}
         if self.critic is not None:
             back = self.chain.step_back(z_0, seen, t, fresh())
             with self.fabric.autocast():

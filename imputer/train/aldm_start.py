@@ -57,6 +57,7 @@ LIMITS = {
     **dict.fromkeys(("flip", "codebook_after", "unquantised_share", "rollout"), (0, 1)),
     **dict.fromkeys(("variants", "warmup", "validate_every", "validation_pairs"), (0, 10**6)),
     **{f"{name}_weight": (0, 10**6) for name in WEIGHTS},
+    "latent_beta": (0, 100),
     "voxel_mm": (0.1, 20),
     "white": (0.1, 100),
 }

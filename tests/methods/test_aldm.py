@@ -335,7 +335,8 @@ def test_as_much_as_fits_is_taken_at_once() -> None:
     method = make_method()
     shape = (64, 96, 48)
     sizes = {}
-    for budget in (peak_bytes(method.network, shape, "fp32"), peak_bytes(method.network, (64, 64, 48), "fp32"), 1):
+    tile = (64, 64, 48)
+    for budget in (*(peak_bytes(method.network, size, "fp32", method.device) for size in (shape, tile)), 1):
         method.memory = budget
         options = replace(OPTIONS, sampler="none", remarks={})
         method.run(make_stack(shape), options)
@@ -396,10 +397,11 @@ def test_numbers_that_overflow_are_told(monkeypatch: pytest.MonkeyPatch, stack: 
 def test_the_released_size_fits_into_the_memory_of_its_bar() -> None:
     with torch.device("meta"):
         network = network_from_header(make_header(ALDM(FirstStageConfig(), make_unet())), "released")
-    assert peak_bytes(network, (144, 192, 144), "fp32") < 8e9  # 10 GB with the interpreter, weights and volumes
-    assert peak_bytes(network, (144, 192, 144), "fp16") < 6e9
-    assert peak_bytes(network, (288, 288, 288), "fp32") > 8e9
-    assert 0 < free_bytes(torch.device("cpu")) <= 8e9
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert peak_bytes(network, (144, 192, 144), "fp32", cpu) < 8e9  # 10 GB with the interpreter, weights and volumes
+    assert peak_bytes(network, (144, 192, 144), "fp16", cuda) < 6e9
+    assert peak_bytes(network, (288, 288, 288), "fp32", cpu) > 8e9
+    assert 0 < free_bytes(cpu) <= 8e9
 
 
 def make_unet() -> Any:

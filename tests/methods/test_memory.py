@@ -12,18 +12,18 @@ from imputer.methods import memory
 from imputer.nets.latent_unet3d import LatentUNetConfig
 from imputer.nets.vqgan3d import FirstStageConfig
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def test_it_grows_with_the_volume_the_widths_and_the_number_format() -> None:
     small, wide = make_network(), make_network(FIRST_STAGE_ALONE, FirstStageConfig(64, (1, 1, 2), codebook_size=16))
     shapes = [(48, 48, 48), (96, 96, 96), (192, 192, 192)]
-    sizes = [memory.peak_bytes(wide, shape, "fp32") for shape in shapes]
+    sizes = [memory.peak_bytes(wide, shape, "fp32", CPU) for shape in shapes]
     assert sizes == sorted(set(sizes))
     assert sizes[1] - memory.OVERHEAD == 8 * (sizes[0] - memory.OVERHEAD)
     for shape in shapes:
-        assert memory.peak_bytes(small, shape, "fp32") < memory.peak_bytes(wide, shape, "fp32")
-        assert memory.peak_bytes(wide, shape, "bf16") < memory.peak_bytes(wide, shape, "fp32")
+        assert memory.peak_bytes(small, shape, "fp32", CPU) < memory.peak_bytes(wide, shape, "fp32", CPU)
+        assert memory.peak_bytes(wide, shape, "bf16", CUDA) < memory.peak_bytes(wide, shape, "fp32", CUDA)
 
 
 def test_a_wide_unet_and_a_large_codebook_count_too() -> None:
@@ -35,8 +35,8 @@ def test_a_wide_unet_and_a_large_codebook_count_too() -> None:
         plain = ALDM(narrow, LatentUNetConfig(width=8, groups=4, head_channels=8))
         wide = ALDM(narrow, LatentUNetConfig(width=1024))
         rich = ALDM(FirstStageConfig(4, groups=4, codebook_size=2**20), LatentUNetConfig(width=32))
-    assert memory.peak_bytes(plain, shape, "fp32") < memory.peak_bytes(wide, shape, "fp32")
-    assert memory.peak_bytes(rich, shape, "fp16") > 4 * 13824 * 2**20
+    assert memory.peak_bytes(plain, shape, "fp32", CPU) < memory.peak_bytes(wide, shape, "fp32", CPU)
+    assert memory.peak_bytes(rich, shape, "fp16", CUDA) > 4 * 13824 * 2**20
 
 
 def test_a_run_takes_a_share_of_a_small_machine_and_a_fixed_part_of_a_large_one(
