@@ -6,6 +6,7 @@ in-plane gradient of the synthetic volume in units of the reference's (1: as sha
 
 Example:
     python benchmarks/score_models.py --data ../shared/data/open_ms --holdout patient04 --holdout patient26
+    python benchmarks/score_models.py --data DATA --holdout patient04 --model aldm-t1-t1ce-t2-flair --pairs t1-t2 t2-t1
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--holdout", action="append", default=[])
     parser.add_argument("--pairs", nargs="+", default=["t1-t2", "t2-t1", "t1-flair", "t2-flair"])
-    parser.add_argument("--models", type=Path, help="folder of model packages; default: the embedded ones")
+    parser.add_argument("--models", type=Path, help="folder of SynDiff packages, one a pair; default: embedded ones")
+    parser.add_argument("--model", help="id or file of one model for all pairs")
     parser.add_argument("--pictures", type=Path, help="folder for the synthetic volumes and a picture of each")
     parser.add_argument("--no-mapping", action="store_true", help="leave the intensity mapping out")
     parser.add_argument("--steps", type=int)
@@ -72,7 +74,7 @@ def _score_pair(options: argparse.Namespace, source: Modality, target: Modality)
             mapped = paired_scores(reference.array, mapping[_bins(given.array)])
             row |= {f"mapping_{key}": value for key, value in mapped.items()}
         started = time.monotonic()
-        synthetic = _synthesise(options, case, source, target)
+        synthetic, row["model"] = _synthesise(options, case, source, target)
         row["seconds"] = time.monotonic() - started
         made = axial(synthetic).array
         row |= paired_scores(reference.array, made)
@@ -82,17 +84,19 @@ def _score_pair(options: argparse.Namespace, source: Modality, target: Modality)
     return rows
 
 
-def _synthesise(options: argparse.Namespace, case: Case, source: Modality, target: Modality) -> Volume:
+def _synthesise(options: argparse.Namespace, case: Case, source: Modality, target: Modality) -> tuple[Volume, str]:
+    """Return the synthetic volume and the id of the model that made it."""
     assert case.source is not None
-    model = options.models / f"syndiff-{source}-{target}.safetensors" if options.models else None
+    model = options.models / f"syndiff-{source}-{target}.safetensors" if options.models else options.model
     output = None
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
         output = options.pictures / f"{case.name.replace('/', '_')}_{source}-{target}.nii.gz"
-    return synthesise(
+    outcome = synthesise(
         case.source, to=target, from_=source, model=model, output=output, steps=options.steps,
         preview=output is not None, overwrite=True,
-    ).volume  # fmt: skip
+    )  # fmt: skip
+    return outcome.volume, outcome.record["model"]["id"]
 
 
 def _bins(array: NDArray[np.float32]) -> NDArray[np.intp]:

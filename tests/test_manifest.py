@@ -10,6 +10,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,10 +74,16 @@ def test_an_embedded_entry_is_true(entry: Entry) -> None:
     assert hashlib.sha256(file.read_bytes()).hexdigest() == entry.sha256
 
 
+def _label(entry: Entry, row: dict[str, Any]) -> str:
+    """What a score's case is called: with its pair, where the model makes many."""
+    has_many = len(entry.sources) * len(entry.targets) > 1
+    return f"{row['case']}, {row['pair'].replace('-', ' to ')}" if has_many else row["case"]
+
+
 @pytest.mark.parametrize("entry", EMBEDDED, ids=lambda entry: entry.id)
 def test_the_scores_are_the_measured_ones(entry: Entry) -> None:
     rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
-    measured = {row["case"]: row for row in rows if row["pair"] == f"{entry.sources[0]}-{entry.targets[0]}"}
+    measured = {_label(entry, row): row for row in rows if row["model"] == entry.id}
     assert len(entry.scores) == 2 * len(measured) > 0
     for score in entry.scores:
         column, tolerance = {"PSNR (dB)": ("psnr", 0.0051), "SSIM": ("ssim", 0.00051)}[score.metric]
@@ -147,7 +154,7 @@ def test_refreshing_takes_hash_size_and_scores_and_leaves_the_rest(tmp_path: Pat
         (tmp_path / file_of(entry)).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file_of(entry)).write_bytes(b"x" * (number + 1))
     row = {"case": "anna", "psnr": 31.126, "ssim": 0.5, "mapping_psnr": 20.0, "mapping_ssim": 0.25}
-    rows = [{"pair": f"{entry.sources[0]}-{entry.targets[0]}", **row} for entry in EMBEDDED[:3]]
+    rows = [{"model": entry.id, "pair": "t1-t2", **row} for entry in EMBEDDED[:3]]
     del rows[1]["mapping_psnr"]
     tool = runpy.run_path(str(ROOT / "tools" / "refresh_manifest.py"))
     refreshed = tool["refreshed"](text, tmp_path, rows)

@@ -46,15 +46,16 @@ def _block(block: str, root: Path, rows: list[dict[str, Any]]) -> str:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     block = re.sub(r'(?m)^sha256 = ".*"$', f'sha256 = "{digest}"', block)
     block = re.sub(r"(?m)^bytes = \d+$", f"bytes = {file.stat().st_size}", block)
-    pair = f"{model['sources'][0]}-{model['targets'][0]}"
-    scores = "".join(_scores(pair, rows))
+    scores = "".join(_scores(model, rows))
     return SCORE.sub("", block).replace(NEXT_TABLE, scores + NEXT_TABLE)
 
 
-def _scores(pair: str, rows: list[dict[str, Any]]) -> Iterator[str]:
+def _scores(model: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:
+    has_many = len(model["sources"]) * len(model["targets"]) > 1
     for row in rows:
-        for column, metric, digits in METRICS if row["pair"] == pair else ():
-            lines = ["[[model.score]]", f'data = "{DATA}"', f'case = "{row["case"]}"', f'metric = "{metric}"']
+        case = f"{row['case']}, {row['pair'].replace('-', ' to ')}" if has_many else row["case"]
+        for column, metric, digits in METRICS if row["model"] == model["id"] else ():
+            lines = ["[[model.score]]", f'data = "{DATA}"', f'case = "{case}"', f'metric = "{metric}"']
             lines.append(f"value = {row[column]:.{digits}f}")
             if f"mapping_{column}" in row:
                 lines.append(f"baseline = {row[f'mapping_{column}']:.{digits}f}")
