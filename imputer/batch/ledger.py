@@ -161,9 +161,10 @@ def compact(root: Path, part: Part) -> None:
         temporary.write_text("".join(last[job] + "\n" for job in sorted(last)), encoding="utf-8")
 
 
-def check_settings(root: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+def check_settings(root: Path, settings: Mapping[str, Any], part: Part, *, overwrite: bool) -> None:
     """Hold the settings of a run against those that the output folder was begun with; write them where there are none.
 
+    Where nothing came of the earlier run, say because a setting made every case fail, other settings take its place.
     To be called with the lock of `only_here` held.
 
     Raises
@@ -183,12 +184,30 @@ def check_settings(root: Path, settings: Mapping[str, Any], *, overwrite: bool) 
         other = sorted(key for key in settings.keys() | earlier.keys() if settings.get(key) != earlier.get(key))
         if not other:
             return
-        raise UsageError(
-            f"The outputs in {root.name} were made with other settings ({', '.join(other)}).",
-            remedy="Go on with the same ones, take another output folder, or make all again with --overwrite.",
-        )
+        if _holds_results(root, part):
+            raise UsageError(
+                f"The outputs in {root.name} were made with other settings ({', '.join(other)}).",
+                remedy="Go on with the same ones, take another output folder, or make all again with --overwrite.",
+            )
     with replacing(path, overwrite=True) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _holds_results(root: Path, part: Part) -> bool:
+    """Whether a part made anything, was killed at it, or is at work now."""
+    ledger = Ledger(root, part)
+    if ledger.begun or any(record.status == DONE for record in ledger.known.values()):
+        return True
+    own = root / FOLDER / f"part-{part.name}.lock"
+    return any(_is_held(lock) for lock in (root / FOLDER).glob("part-*.lock") if lock != own)
+
+
+def _is_held(lock: Path) -> bool:
+    try:
+        with _held(lock):
+            return False
+    except OutputError:
+        return True
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def run_batch(batch: Batch, watcher: Watcher) -> Summary:
     planned = _planned(batch, entries)
     files.make_folder(batch.out)
     with only_here(batch.out, batch.part):
-        check_settings(batch.out, _fingerprint(batch, entries), overwrite=batch.case.overwrite)
+        check_settings(batch.out, _fingerprint(batch, entries), batch.part, overwrite=batch.case.overwrite)
         files.temporary_tag = f"{batch.part.name}-"
         if planned.layout == "bids":
             write_dataset_description(batch.out, source=batch.root)

@@ -100,13 +100,34 @@ def test_compacting_keeps_one_line_a_job_in_order(out: Path) -> None:
 
 
 def test_other_settings_do_not_mix(out: Path) -> None:
-    check_settings(out, {"model": "a", "seed": 0}, overwrite=False)
-    check_settings(out, {"model": "a", "seed": 0}, overwrite=False)
+    check_settings(out, {"model": "a", "seed": 0}, PART, overwrite=False)
+    with Ledger(out, PART) as ledger:
+        ledger.end(done(out, "a"))
+    check_settings(out, {"model": "a", "seed": 0}, PART, overwrite=False)
     with pytest.raises(UsageError, match=r"other settings \(model\).*--overwrite"):
-        check_settings(out, {"model": "b", "seed": 0}, overwrite=False)
-    check_settings(out, {"model": "b", "seed": 0}, overwrite=True)
+        check_settings(out, {"model": "b", "seed": 0}, PART, overwrite=False)
+    check_settings(out, {"model": "b", "seed": 0}, PART, overwrite=True)
     with pytest.raises(UsageError, match="model"):
-        check_settings(out, {"model": "a", "seed": 0}, overwrite=False)
+        check_settings(out, {"model": "a", "seed": 0}, PART, overwrite=False)
+
+
+def test_settings_of_which_nothing_came_give_way(out: Path) -> None:
+    check_settings(out, {"sampler": "ddim"}, PART, overwrite=False)
+    with Ledger(out, PART) as ledger:
+        ledger.begin("a:t2", is_ours=True)
+        ledger.end(Record("a:t2", "a", FAILED, "Model m has one sampler and no eta.", 2))
+    check_settings(out, {"sampler": None}, PART, overwrite=False)
+    with Ledger(out, PART) as ledger:
+        ledger.begin("b:t2", is_ours=True)  # killed at it
+    with pytest.raises(UsageError, match="sampler"):
+        check_settings(out, {"sampler": "ddim"}, PART, overwrite=False)
+
+
+def test_settings_of_a_part_at_work_do_not_give_way(out: Path) -> None:
+    check_settings(out, {"seed": 0}, Part(1, 2), overwrite=False)
+    with only_here(out, Part(1, 2)), pytest.raises(UsageError, match="seed"):
+        check_settings(out, {"seed": 1}, Part(2, 2), overwrite=False)
+    check_settings(out, {"seed": 1}, Part(2, 2), overwrite=False)
 
 
 HOLD = """
