@@ -22,7 +22,7 @@ from imputer.modality import Modality
 from imputer.preprocess.orient import Orient
 from imputer.report.provenance import RunRecord
 from imputer.results import Images, Plan, check_outputs, kinds_of, plan_of, write_results
-from imputer.scope import scope_warnings
+from imputer.scope import scope_warnings, target_warnings
 from imputer.told import notes_of, record_of, synthesis_of
 from imputer.volume import Volume
 from imputer.weights.find import Found, find_model
@@ -185,7 +185,7 @@ def prepare_case(
     _check_pair(method, volume, settings.to)
     sizes_are_told = found is not None and found.entry is not None
     scope = scope_warnings(volume, method, force=settings.force, sizes_are_told=sizes_are_told)
-    scope += found.cautions if found else ()
+    scope += [*target_warnings(settings.to), *(found.cautions if found else ())]
     options = _options(volume, method, settings)
     sampling = method.sampling(options)
     if sampling.steps == 0 and settings.samples > 1:

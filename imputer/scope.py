@@ -7,6 +7,7 @@ from typing import Any
 
 from imputer.errors import InputError
 from imputer.methods.base import Method
+from imputer.modality import Modality
 from imputer.preprocess.isotropic import Isotropic
 from imputer.preprocess.orient import Orient
 from imputer.volume import Volume
@@ -33,6 +34,13 @@ def scope_warnings(volume: Volume, method: Method, *, force: bool, sizes_are_tol
     if hopeless and not force:
         raise InputError(" ".join(hopeless), remedy="Check the input, or add --force.")
     return hopeless + _sizes(volume, method, are_told=sizes_are_told)
+
+
+def target_warnings(target: Modality) -> list[str]:
+    """Tell what a target promises that no model can keep, whatever it was trained on."""
+    if target is Modality.T1CE:
+        return ["Where contrast agent goes cannot be known from images without it: enhancement in the T1CE is made up."]
+    return []
 
 
 def _no_head(volume: Volume) -> list[str]:

@@ -91,6 +91,13 @@ def test_one_source_is_read_and_encoded_once_for_all_targets(
     assert not np.array_equal(voxels[0], voxels[1]) and not np.array_equal(voxels[0], voxels[2])
 
 
+def test_a_synthetic_t1ce_comes_with_a_warning_and_no_other_target(run: Run, head: Path, aldm: Path) -> None:
+    result = run("synth", head, "--to", "t1ce", "--to", "flair", "-m", aldm)
+    told = [record_of(head.with_name(f"t1_synth-{target}.json"))["scope_warnings"] for target in ("t1ce", "flair")]
+    assert ["made up" in " ".join(warnings) for warnings in told] == [True, False]
+    assert result.stderr.count("enhancement in the T1CE is made up") == 1
+
+
 def test_a_target_is_the_same_alone_and_among_others(run: Run, head: Path, aldm: Path, tmp_path: Path) -> None:
     (tmp_path / "some").mkdir()
     run("synth", head, "--to", "t1ce", "--to", "flair", "-m", aldm, "-o", tmp_path / "some")
