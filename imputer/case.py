@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from imputer.errors import InputError, ModelError, UsageError
 from imputer.io.dispatch import in_order_of, is_dicom, load
-from imputer.methods.base import Method, RunOptions, choose_precision
+from imputer.methods.base import Method, RunOptions, check_style, choose_precision
 from imputer.modality import Modality
 from imputer.preprocess.orient import Orient
 from imputer.report.provenance import RunRecord
 from imputer.results import Images, Plan, check_outputs, kinds_of, plan_of, write_results
 from imputer.scope import scope_warnings, target_warnings
+from imputer.style import read_style, style_stack
 from imputer.told import notes_of, record_of, synthesis_of
 from imputer.volume import Volume
 from imputer.weights.find import Found, find_model
@@ -36,6 +37,7 @@ class Settings:
 
     to: Modality
     from_: Modality | None = None
+    style_from: str | None = None
     steps: int | None = None
     sampler: str | None = None
     eta: float | None = None
@@ -92,12 +94,14 @@ class Loaded:
     like : the DICOM series that DICOM output takes its headers from; None where NIfTI alone is written.
     plan : the files to write, checked.
     started : time.monotonic() when the case began.
+    style : scan of the target whose look the result shall have; None: that of the training data.
     """
 
     volume: Volume
     like: Volume | None
     plan: Plan
     started: float
+    style: Volume | None = None
 
 
 @dataclass(frozen=True)
@@ -140,8 +144,10 @@ def read_cases(
         raise UsageError("Several targets would be written to one file.", remedy="Give each a name of its own.")
     volume = _loaded(source, settings, tuple(outputs))
     like = _like(volume, settings) if any("dicom" in each for each in kinds.values()) else None
+    style = read_style(settings.style_from, tuple(outputs)) if settings.style_from is not None else None
     return {
-        target: Loaded(volume, like if "dicom" in kinds[target] else None, plans[target], started) for target in outputs
+        target: Loaded(volume, like if "dicom" in kinds[target] else None, plans[target], started, style)
+        for target in outputs
     }
 
 
@@ -158,7 +164,7 @@ def model_for(
     """Find the model of a case: the one that is named, else the best fitting one. Raises ModelError."""
     return find_model(
         model,
-        volume.modality,
+        volume.modality if volume.modality != target else None,  # of a style its own contrast is made, of any model
         target,
         spacing_mm=Orient().spacing(volume.affine),
         anatomy=anatomy,
@@ -182,11 +188,16 @@ def prepare_case(
         UsageError or DeviceError for settings that make no sense.
     """
     volume = case.volume
+    if case.style is not None:
+        check_style(method)
     _check_pair(method, volume, settings.to)
     sizes_are_told = found is not None and found.entry is not None
     scope = scope_warnings(volume, method, force=settings.force, sizes_are_told=sizes_are_told)
     scope += [*target_warnings(settings.to), *(found.cautions if found else ())]
     options = _options(volume, method, settings)
+    if case.style is not None:
+        style, of_style = style_stack(case.style, method, force=settings.force)
+        options, scope = replace(options, style=style), [*scope, *of_style]
     sampling = method.sampling(options)
     if sampling.steps == 0 and settings.samples > 1:
         raise UsageError("Without a sampler all samples are the same.", remedy="Leave --samples out.")
@@ -200,7 +211,7 @@ def prepare_case(
     )  # fmt: skip
     outcome = Outcome(
         volume,
-        record=record_of(volume, settings.to, method, run, scope, undo),
+        record=record_of(volume, settings.to, method, run, scope, undo, case.style),
         warnings=[*_licence_warnings(method), *scope, *notes_of(volume)],
         reasons=found.reasons if found else (),
         planned=case.plan.paths(),
@@ -264,7 +275,8 @@ def _loaded(source: Path | Volume, settings: Settings, targets: Sequence[Modalit
         of_source = settings.reference_dicom is None  # else --series and --select speak of the reference
         series, select = (settings.series, settings.select) if of_source else (None, ())
         volume = load(source, series=series, select=select, fits=fits)
-    return replace(volume, modality=_source_modality(volume, said, targets))
+    other_than = targets if settings.style_from is None else ()  # a scan may be given another look
+    return replace(volume, modality=_source_modality(volume, said, other_than))
 
 
 def _like(volume: Volume, settings: Settings) -> Volume:
@@ -313,6 +325,7 @@ def _options(volume: Volume, method: Method, settings: Settings) -> RunOptions:
     return RunOptions(
         case=_case(volume),
         target=settings.to,
+        source=volume.modality,
         seed=settings.seed,
         steps=settings.steps,
         sampler=settings.sampler,

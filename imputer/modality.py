@@ -87,3 +87,11 @@ def _modalities(words: list[str]) -> set[Modality]:
         if modality is not None:
             found.add(modality)
     return found
+
+
+def split_role(text: str) -> tuple[Path, Modality | None]:
+    """``t1=PATH`` as path and modality; a file whose name happens to hold = is a path. UsageError for no modality."""
+    role, separator, path = text.partition("=")
+    if not separator or Path(text).exists() or "/" in role:
+        return Path(text), None
+    return Path(path), parse_modality(role)

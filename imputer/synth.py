@@ -33,6 +33,7 @@ def synthesise(
     to: Modality | str,
     from_: Modality | str | None = None,
     model: str | Path | Method | None = None,
+    style_from: Path | str | None = None,
     device: str = "auto",
     steps: int | None = None,
     sampler: str | None = None,
@@ -62,6 +63,8 @@ def synthesise(
     source : file, DICOM folder or zip, or volume of the contrast that is there.
     to, from_ : modalities; `from_` None: told by the file's name or the sequence parameters of a DICOM series.
     model : id, `hf://owner/repo[@revision]`, model package or loaded method; None: the best fitting one.
+    style_from : scan of the contrast `to` whose look the result shall have, of a model of DisDiff; "t2=PATH" says what
+        it is. `to` may then be the source's own contrast. None: the average look of the training data.
     device : auto, cpu, cuda, cuda:N or mps.
     steps : reverse steps; of an adversarial model at most its own number, fewer end at an earlier estimate.
     sampler, eta : of a model that has several samplers: projector, ddim or none; and the noise of ddim, 0 to 1.
@@ -90,6 +93,7 @@ def synthesise(
     settings = Settings(
         to=parse_modality(str(to)),
         from_=parse_modality(str(from_)) if from_ is not None else None,
+        style_from=str(style_from) if style_from is not None else None,
         steps=steps,
         sampler=sampler,
         eta=eta,
@@ -110,13 +114,8 @@ def synthesise(
         source if isinstance(source, Volume) else Path(source),
         {settings.to: Path(output) if output is not None else None},
         settings,
-        model=model,
-        device=device,
-        anatomy=anatomy,
-        offline=offline,
-        dry_run=dry_run,
-        progress=progress,
-    )
+        model=model, device=device, anatomy=anatomy, offline=offline, dry_run=dry_run, progress=progress,
+    )  # fmt: skip
     return next(outcomes)
 
 

@@ -21,12 +21,14 @@ def record_of(
     run: RunRecord,
     scope: list[str],
     undo: list[dict[str, Any]],
+    style: Volume | None = None,
 ) -> dict[str, Any]:
-    """Content of the sidecar; `scope` tells what about the input is outside the model's scope."""
+    """Content of the sidecar; `scope` tells what about the input, or the reference scan `style`, is outside of it."""
     assert volume.modality is not None
     identity = method.identity
     return sidecar(
         source=_source_record(volume),
+        style=None if style is None else _source_record(style),
         from_=volume.modality,
         to=target,
         model=ModelRecord(

@@ -47,6 +47,7 @@ PARTS = {
     "case": "synth",
     "told": "synth",
     "scope": "synth",
+    "style": "synth",
 }
 GROUND = ("errors", "modality", "files", "seeds", "safetensors_header", "plain_zip")
 WITHOUT_TORCH = (*GROUND, "volume", "io", "preprocess", "phantom", "weights", "report", "cli")

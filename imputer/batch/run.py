@@ -24,7 +24,7 @@ from imputer.errors import InputError, OutputError
 from imputer.io.bids import write_dataset_description
 from imputer.io.cases import find_cohort
 from imputer.methods.base import cpu_threads
-from imputer.modality import Modality
+from imputer.modality import Modality, split_role
 from imputer.weights import hub
 from imputer.weights.choice import makes
 from imputer.weights.fields import SUFFIX
@@ -234,6 +234,12 @@ def _pinned(batch: Batch, entries: Sequence[Entry]) -> str | None:
     return f"{hub.SCHEME}{home.repo}@{home.revision}" if isinstance(home, HubFile) else batch.model
 
 
+def _style_of(text: str) -> str:
+    """What tells one reference scan from another: its modality, where given, name, and the hash of a file."""
+    path, modality = split_role(text)
+    return f"{modality or ''} {path.name} {files.sha256_of(path) if path.is_file() else ''}"
+
+
 def _fingerprint(batch: Batch, entries: Sequence[Entry]) -> dict[str, Any]:
     """What outputs of one folder must have in common."""
     wanted = {*batch.targets, *batch.complete}
@@ -247,6 +253,7 @@ def _fingerprint(batch: Batch, entries: Sequence[Entry]) -> dict[str, Any]:
         "model": Path(batch.model).name if batch.model is not None else "best fitting",
         "weights": {entry.id: entry.sha256 for entry in entries if wanted & set(entry.targets)},
         "anatomy": batch.anatomy or "",
+        **({} if case.style_from is None else {"style": _style_of(case.style_from)}),
         "steps": case.steps or 0,
         "sampler": case.sampler,
         "eta": case.eta,

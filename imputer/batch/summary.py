@@ -146,6 +146,7 @@ def command_of(job: Job, batch: Batch) -> str:
         ("--from", job.role),
         ("--series", job.series),
         ("--model", batch.model),
+        ("--style-from", batch.case.style_from),
         ("--steps", batch.case.steps),
         ("--sampler", batch.case.sampler),
         ("--eta", batch.case.eta),

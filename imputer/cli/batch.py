@@ -88,6 +88,7 @@ def batch(
     participants: Participants = None,
     brats_names: BratsNames = False,
     model: options.Model = None,
+    style_from: options.StyleFrom = None,
     device: options.Device = "auto",
     devices: Devices = None,
     num_parts: NumParts = "1",
@@ -148,6 +149,7 @@ def _batch(given: dict[str, Any]) -> Batch:
     source = parse_modality(given["from_"]) if given["from_"] is not None else None
     case = Settings(
         to=(targets or complete)[0],
+        style_from=options.absolute_style(given["style_from"]),
         steps=options.chosen_steps(given["steps"], fast=given["fast"]),
         sampler=options.checked_sampler(given["sampler"]),
         eta=given["eta"],

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from imputer.errors import UsageError
-from imputer.modality import Modality, parse_modality
+from imputer.errors import InputError, UsageError
+from imputer.modality import Modality, parse_modality, split_role
 
 _DEVICES = re.compile(r"auto|cpu|mps|(cuda|gpu)(:\d+)?")
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -63,6 +63,16 @@ def chosen_steps(steps: int | None, *, fast: bool) -> int | None:
     if fast and steps is not None:
         raise UsageError("--fast and --steps say the same thing.", remedy="Give one of them.")
     return _FAST_STEPS if fast else steps
+
+
+def absolute_style(text: str | None) -> str | None:
+    """``[MOD=]PATH`` with an absolute path, for processes that may work elsewhere. InputError where there is none."""
+    if text is None:
+        return None
+    path, modality = split_role(text)
+    if not path.exists():
+        raise InputError(f"There is no {path.name} to take the style from.", remedy="Check --style-from.")
+    return f"{'' if modality is None else f'{modality}='}{path.absolute()}"
 
 
 def chosen_targets(to: list[str]) -> list[Modality]:
@@ -147,6 +157,14 @@ Model = Annotated[
         metavar="ID",
         autocompletion=complete_model,
         help="Model id (imputer models list), hf://owner/repo or a file; the best fitting one without.",
+    ),
+]
+StyleFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[MOD=]PATH",
+        help="Scan of the modality to make whose look the result shall have, with a model of DisDiff; t2=PATH says "
+        "what it is. It may be the input's own modality.",
     ),
 ]
 Series = Annotated[

@@ -12,7 +12,7 @@ from imputer.cli import options
 from imputer.cli.output import Reporter, output_folder, reports_errors
 from imputer.errors import UsageError
 from imputer.files import is_nifti_name, synthetic_name
-from imputer.modality import Modality, parse_modality
+from imputer.modality import Modality, parse_modality, split_role
 
 if TYPE_CHECKING:
     from imputer.case import Outcome, Settings
@@ -41,6 +41,7 @@ def synth(
     output: options.Output = None,
     from_: options.SourceModality = None,
     model: options.Model = None,
+    style_from: options.StyleFrom = None,
     device: options.Device = "auto",
     steps: options.Steps = None,
     fast: options.Fast = False,
@@ -90,6 +91,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     return Settings(
         to=given["jobs"][0][0],
         from_=given["origin"],
+        style_from=given["style_from"],
         steps=options.chosen_steps(given["steps"], fast=given["fast"]),
         sampler=options.checked_sampler(given["sampler"]),
         eta=given["eta"],
@@ -144,19 +146,11 @@ def _one_input(inputs: list[str], named: list[str], from_: str | None) -> tuple[
         raise UsageError("There is no input.", remedy="Example: imputer synth t1.nii.gz --to t2.")
     if len(given) > 1:
         raise UsageError(f"{len(given)} inputs are given, but this version makes a volume from one input only.")
-    path, role = _split_role(given[0])
+    path, role = split_role(given[0])
     said = parse_modality(from_) if from_ is not None else None
     if role is not None and said is not None and role is not said:
         raise UsageError(f"The input is said to be {role.value} and, by --from, {said.value}.", remedy="Say it once.")
     return path, said or role
-
-
-def _split_role(text: str) -> tuple[Path, Modality | None]:
-    """``t1=PATH`` as path and modality; a file whose name happens to hold = is a path."""
-    role, separator, path = text.partition("=")
-    if not separator or Path(text).exists() or "/" in role:
-        return Path(text), None
-    return Path(path), parse_modality(role)
 
 
 def _kinds(source: Path, asked: list[str], output: Path | None, reference: Path | None) -> tuple[str, ...]:

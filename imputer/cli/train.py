@@ -20,8 +20,9 @@ from imputer.modality import parse_modality
 if TYPE_CHECKING:
     from imputer.train.aldm_config import AldmConfig
     from imputer.train.config import TrainConfig
+    from imputer.train.disdiff_config import DisDiffTrainConfig
 
-    AnyConfig = TypeVar("AnyConfig", TrainConfig, AldmConfig)
+    AnyConfig = TypeVar("AnyConfig", TrainConfig, DisDiffTrainConfig, AldmConfig)
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -159,29 +160,49 @@ def syndiff(
     """
     from imputer.train.config import TrainConfig
 
-    config = TrainConfig(
-        source_dir=str(source),
-        target_dir=str(target),
-        output=str(output),
-        source=parse_modality(from_).value,
-        target=parse_modality(to).value,
-        paired=paired,
-        register=register,
-        holdout=tuple(holdout or ()),
-        exclude=tuple(exclude or ()),
-    )
-    given: dict[str, Any] = {
-        "direction": direction,
-        "crop": _crop(crop) if crop is not None else None,
-        "initial": str(initial) if initial is not None else None,
-        "steps": steps,
-        "batch_size": batch_size,
-        "seed": seed,
-        "precision": precision,
-        "accelerator": device,
-        "devices": devices,
-    }
-    config = _completed(config, given, others or [])
+    config = TrainConfig(**_slice_data(locals()))
+    more = {"direction": direction, "initial": str(initial) if initial is not None else None}
+    config = _completed(config, {**_slice_options(locals()), **more}, others or [])
+    _train(config, Reporter(quiet=quiet, log_json=log_json, progress=not no_progress), resume=resume, dry_run=dry_run)
+
+
+@app.command()
+@reports_errors
+def disdiff(
+    source: Source,
+    target: Target,
+    output: RunFolder,
+    from_: From = "t1",
+    to: To = "t2",
+    paired: Paired = False,
+    register: Register = False,
+    holdout: Holdout = None,
+    exclude: Exclude = None,
+    steps: Steps = None,
+    crop: Crop = None,
+    batch_size: Batch = None,
+    seed: Seed = None,
+    precision: Precision = None,
+    device: Accelerator = None,
+    devices: Devices = None,
+    others: Others = None,
+    resume: Resume = False,
+    dry_run: options.DryRun = False,
+    quiet: options.Quiet = False,
+    log_json: options.LogJson = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Train DisDiff on two folders of NIfTI volumes; one model makes both contrasts, in the look of any scan.
+
+    It learns apart what a scan shows and how its contrast and scanner show it. Data as for 'train syndiff'. Prints the
+    path of the model.
+
+    Example: imputer train disdiff --source scans/t1 --target scans/t2 --output run
+    """
+    from imputer.train.disdiff_config import DisDiffTrainConfig
+
+    config = DisDiffTrainConfig(**_slice_data(locals()))
+    config = _completed(config, _slice_options(locals()), others or [])
     _train(config, Reporter(quiet=quiet, log_json=log_json, progress=not no_progress), resume=resume, dry_run=dry_run)
 
 
@@ -239,6 +260,30 @@ def aldm(
     _train_aldm(config, report, resume=resume, dry_run=dry_run)
 
 
+def _slice_data(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of where the slices of two contrasts come from, from the options of a command."""
+    return {
+        "source_dir": str(given["source"]),
+        "target_dir": str(given["target"]),
+        "output": str(given["output"]),
+        "source": parse_modality(given["from_"]).value,
+        "target": parse_modality(given["to"]).value,
+        "paired": given["paired"],
+        "register": given["register"],
+        "holdout": tuple(given["holdout"] or ()),
+        "exclude": tuple(given["exclude"] or ()),
+    }
+
+
+def _slice_options(given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a command that are settings of any training on slices; None where one was not given."""
+    return {
+        "crop": _crop(given["crop"]) if given["crop"] is not None else None,
+        "accelerator": given["device"],
+        **{name: given[name] for name in ("steps", "batch_size", "seed", "precision", "devices")},
+    }
+
+
 def _completed(config: AnyConfig, given: dict[str, Any], others: list[str]) -> AnyConfig:
     """The settings with the options that were given, and each ``name=value`` read as the kind that is there."""
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
@@ -273,7 +318,7 @@ def _crop(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _train(config: TrainConfig, report: Reporter, *, resume: bool, dry_run: bool) -> None:
+def _train(config: TrainConfig | DisDiffTrainConfig, report: Reporter, *, resume: bool, dry_run: bool) -> None:
     from imputer.train.start import plan, start
 
     if dry_run:
@@ -301,7 +346,9 @@ def _train_aldm(config: AldmConfig, report: Reporter, *, resume: bool, dry_run: 
         typer.echo(str(start(config, resume=resume, on_message=report.note, on_step=told)))
 
 
-def _show_plan(config: TrainConfig | AldmConfig, training: Sequence[object], held_out: Sequence[object]) -> None:
+def _show_plan(
+    config: TrainConfig | DisDiffTrainConfig | AldmConfig, training: Sequence[object], held_out: Sequence[object]
+) -> None:
     show_fields({"cases to train on": len(training), "cases held out": len(held_out), **asdict(config)})
 
 

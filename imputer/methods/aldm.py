@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from imputer.diffusion.ddim import LinearSchedule
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import DeviceError, ModelError, UsageError, is_out_of_memory
-from imputer.methods.base import Identity, RunOptions, Sampling, checked_scale, fields_of
+from imputer.methods.base import Identity, RunOptions, Sampling, check_style, checked_scale, fields_of
 from imputer.methods.latents import (
     DDIM,
     DECODING,
@@ -60,6 +60,8 @@ class Aldm:
     identity : who the model is.
     memory : bytes that a run may take; None: told by the device.
     """
+
+    takes_style = False
 
     def __init__(
         self,
@@ -107,6 +109,8 @@ class Aldm:
             raise UsageError(
                 f"Model {self.identity.id} has no sampler {name!r}.", remedy=f"It has: {', '.join(possible)}."
             )
+        if options.style is not None:
+            check_style(self)
         if options.eta is not None and (name != DDIM or not 0 <= options.eta <= 1):
             raise UsageError("eta is a number within 0 to 1, of the sampler ddim alone.")
         steps = self._usual_steps(name) if options.steps is None else options.steps

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from imputer.errors import DeviceError
+from imputer.errors import DeviceError, UsageError
 from imputer.modality import Modality
 from imputer.preprocess.recipe import Recipe
 
@@ -50,8 +50,11 @@ class RunOptions:
     precision : fp32, bf16 or fp16.
     shared_noise : the same noise for all slices of the volume; None: the method's default.
     target : modality to make, one of the method's; None: the only one that it has.
+    source : modality of the stack, one of the method's; None: the only one that it has, or it does not matter.
     sampler : of a method that has several: projector, ddim or none; None: the model's own.
     eta : noise of the DDIM sampler, 0 to 1; None: the model's own.
+    style : slices (S, 1, H, W) in [-1, 1] of a reference scan of the target, whose attribute takes the place of the
+        target's mean one; None: the mean one. Of a method that takes a style.
     remarks : filled by `run` with what only it finds out and the sidecar shall say, e.g. that it went in tiles.
     """
 
@@ -62,8 +65,10 @@ class RunOptions:
     precision: str = "fp32"
     shared_noise: bool | None = None
     target: Modality | None = None
+    source: Modality | None = None
     sampler: str | None = None
     eta: float | None = None
+    style: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     remarks: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
@@ -84,13 +89,21 @@ class Sampling:
 
 
 class Method(Protocol):
-    """A loaded model: what it makes of what (one of `sources` at a time), the recipe that feeds it, and `run`."""
+    """A loaded model: what it makes of what (one of `sources` at a time), the recipe that feeds it, and `run`.
+
+    `takes_style` tells whether a reference scan may say what the target shall look like; `check_style` refuses it.
+    """
 
     sources: tuple[Modality, ...]
     targets: tuple[Modality, ...]
     recipe: Recipe
     identity: Identity
     output_scale: float
+
+    @property
+    def takes_style(self) -> bool:
+        """Whether `RunOptions.style` may be given."""
+        ...
 
     @property
     def steps(self) -> int:
@@ -119,6 +132,15 @@ class Method(Protocol):
         `on_units` is told the units of work done, each time some are.
         """
         ...
+
+
+def check_style(method: Method) -> None:
+    """Raise UsageError where a method takes no style."""
+    if not method.takes_style:
+        raise UsageError(
+            f"Model {method.identity.id} has no attributes that a reference scan could replace.",
+            remedy="Leave --style-from out, or name a model of DisDiff.",
+        )
 
 
 def fields_of(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from imputer.methods import aldm, syndiff
+from imputer.methods import aldm, disdiff, syndiff
 from imputer.methods.base import Identity, Method
 
 
@@ -28,5 +28,6 @@ class Builder:
 
 METHODS: dict[str, Builder] = {
     syndiff.NAME: Builder(syndiff.network_from_header, syndiff.build),
+    disdiff.NAME: Builder(disdiff.network_from_header, disdiff.build),
     aldm.NAME: Builder(aldm.network_from_header, aldm.build),
 }

@@ -7,7 +7,7 @@ checkpoints, whose tensor names this module keeps: every layer but the latent ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,15 @@ _LIMITS = {
 _MOST_LEVELS = 16
 
 
+def check_limits(config: object, limits: Mapping[str, tuple[int, int]]) -> None:
+    """Raise ValueError where a field, or a number of a field with several, is none or outside its limits."""
+    for name, (least, most) in limits.items():
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if type(number) is not int or not least <= number <= most:
+                raise ValueError(f"{name} is not within {least} to {most}")
+
+
 @dataclass(frozen=True)
 class NCSNppConfig:
     """Shape of the generator; the defaults are the released configuration (39.7 M parameters).
@@ -68,11 +77,7 @@ class NCSNppConfig:
 
     def __post_init__(self) -> None:
         """ValueError where a number is none, or beyond any network: the layers are made before weights are compared."""
-        for name, (least, most) in _LIMITS.items():
-            value = getattr(self, name)
-            for number in value if isinstance(value, tuple) else (value,):
-                if type(number) is not int or not least <= number <= most:
-                    raise ValueError(f"{name} is not within {least} to {most}")
+        check_limits(self, _LIMITS)
         if not 1 <= self.levels <= _MOST_LEVELS or any(level >= self.levels for level in self.attention_levels):
             raise ValueError(f"the levels are not 1 to {_MOST_LEVELS}, or attention is on one that is not there")
 

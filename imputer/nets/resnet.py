@@ -41,10 +41,7 @@ class ResNetGenerator(nn.Module):
 
     def __init__(self, width: int = 64, blocks: int = 6) -> None:
         super().__init__()
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), *_norm_relu(width)]
-        for channels in (width, 2 * width):
-            layers += [nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1), *_norm_relu(2 * channels)]
-        layers += [ResidualPair(4 * width) for _ in range(blocks)]
+        layers = encoder_layers(width, blocks)
         for channels in (4 * width, 2 * width):
             up = nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)
             layers += [up, *_norm_relu(channels // 2)]
@@ -55,6 +52,14 @@ class ResNetGenerator(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Translate x (B, 1, H, W) in [-1, 1]; H and W multiples of 4."""
         return torch.tanh(self.layers(x))
+
+
+def encoder_layers(width: int, blocks: int) -> list[nn.Module]:
+    """Return the way down: (B, 1, H, W) to (B, 4 * width, H/4, W/4) by a 7x7 stem, two strides of 2, and the blocks."""
+    layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, width, 7), *_norm_relu(width)]
+    for channels in (width, 2 * width):
+        layers += [nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1), *_norm_relu(2 * channels)]
+    return layers + [ResidualPair(4 * width) for _ in range(blocks)]
 
 
 def _norm_relu(channels: int) -> list[nn.Module]:

@@ -54,7 +54,8 @@ def load_generator(path: str | Path) -> nn.Module:
 
     SynDiff's is called as `(x[B, 2, H, W], t[B], z[B, nz]) -> [B, 2, H, W]`: x the noisy target x_t and the source, in
     [-1, 1]; t int64 step indices; z from N(0, I). ALDM's has `encode`, `to_target` and `decode`, and `denoise` where it
-    is more than a first stage (see nets/aldm). A name as in `load_model` works too. Raises ModelError as `load_model`.
+    is more than a first stage (see nets/aldm); DisDiff's `encode`, `attribute_of`, `maps_of` and `estimate` (see
+    nets/disdiff). A name as in `load_model` works too. Raises ModelError as `load_model`.
     """
     if str(path).endswith(CHECKPOINT_SUFFIXES):
         return _authors_network(Path(path))

@@ -79,6 +79,7 @@ def sidecar(
     versions: Mapping[str, str],
     notes: Sequence[str] = (),
     outside: int | None = None,
+    style: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What the JSON beside a synthetic volume says, ready for `write_json`.
 
@@ -90,12 +91,14 @@ def sidecar(
     recipe, undo : the preprocessing steps as data, and what they noted to be undone by.
     versions : of the software, see `software_versions`.
     notes : what was changed on reading, e.g. "12 NaN voxels set to 0".
+    style : of the reference scan whose look the result has, see `source_record`; None: that of the training data.
     outside : voxels, on the model's grid, that it did not see: background in the result; None without a box.
     """
     return {
         "synthetic": True,
         "notice": NOTICE,
         "source": None if source is None else dict(source),
+        **({} if style is None else {"style": dict(style)}),
         "from": from_.value,
         "to": to.value,
         "model": {

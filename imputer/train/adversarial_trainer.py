@@ -1,163 +1,178 @@
-"""Trains SynDiff in one or both directions: networks, optimisers, averaged weights, scores, export."""
+"""Trains adversarial diffusion between two contrasts: a step, networks, optimisers, averaged weights, scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from imputer.diffusion.schedule import Schedule
+from imputer.methods.slices import SliceMethod
 from imputer.modality import Modality, parse_modality
-from imputer.nets.checkpoint import load_strictly, read_tensors
 from imputer.seeds import derive_seed
-from imputer.train.config import TrainConfig
+from imputer.train.config import SliceConfig
 from imputer.train.data import SliceSampler
+from imputer.train.diffusive import Condition, DiffusionLosses, Diffusive, Draw, Window
 from imputer.train.parts import Losses, Parts
 from imputer.train.scores import HeldOut, score
-from imputer.train.ship import export_model
-from imputer.train.syndiff import Direction, Draw, SynDiffLosses, Window, make_direction
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+Images = Mapping[str, tuple[Tensor, Tensor | None]]  # by direction: target x_0, and in paired training its source
+Draws = Mapping[str, Generator]
+AnyDirection = TypeVar("AnyDirection", bound=Diffusive)
 
-class SynDiffTrainer:
-    """One run of SynDiff; see `imputer.train.loop.Trainer`.
+
+@dataclass(frozen=True)
+class RunData:
+    """What a run trains on and is scored with.
+
+    Parameters
+    ----------
+    samplers : slices by direction; paired batches are (source, target), unpaired ones images of the target.
+    held_out : cases to score, by direction.
+    sizes : what voxels the sources have, by direction; part of the models' scope.
+    """
+
+    samplers: Mapping[str, SliceSampler]
+    held_out: Mapping[str, list[HeldOut]]
+    sizes: Mapping[str, Mapping[str, list[float]]]
+
+
+class AdversarialTrainer(ABC, Generic[AnyDirection]):
+    """One run in one or both directions; see `imputer.train.loop.Trainer`.
 
     Parameters
     ----------
     config : the run's settings.
     folder : where pictures and models go.
     fabric : device, precision and distribution.
-    samplers : slices by direction; paired batches are (source, target), unpaired ones images of the target.
-    held_out : cases to score, by direction.
-    sizes : what voxels the sources have, by direction; part of the models' scope.
+    data : what it trains on.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        folder: Path,
-        fabric: Fabric,
-        samplers: Mapping[str, SliceSampler],
-        held_out: Mapping[str, list[HeldOut]],
-        sizes: Mapping[str, Mapping[str, list[float]]],
-    ) -> None:
-        self.config, self.folder, self.fabric = config, folder, fabric
-        self.samplers, self.held_out, self.sizes = samplers, held_out, sizes
+    losses: DiffusionLosses
+    directions: dict[str, AnyDirection]
+
+    def __init__(self, config: SliceConfig, folder: Path, fabric: Fabric, data: RunData) -> None:
+        self.settings, self.folder, self.fabric = config, folder, fabric
+        self.samplers, self.held_out, self.sizes = data.samplers, data.held_out, data.sizes
         self.is_main = bool(fabric.is_global_zero)
         self.schedule = Schedule(steps=config.diffusion_steps)
-        self.losses = SynDiffLosses(config, self.schedule, fabric.device)
-        torch.manual_seed(derive_seed(config.seed, "weights"))
-        plain = {name: make_direction(config) for name in samplers}
-        if config.initial:
-            for direction in plain.values():
-                assert isinstance(direction.diffusive, nn.Module)
-                load_strictly(direction.diffusive, read_tensors(Path(config.initial)), Path(config.initial).name)
         self.parts = Parts(fabric)
-        self.directions = {name: self._set_up(name, direction) for name, direction in plain.items()}
+        torch.manual_seed(derive_seed(config.seed, "weights"))
 
-    def _set_up(self, name: str, direction: Direction) -> Direction:
+    def _set_up(self, name: str, direction: AnyDirection) -> AnyDirection:
         """Hand each network and its optimiser to the engine."""
-        config = self.config
-        wrapped: dict[str, nn.Module] = {}
-        for _, network in (*direction.generators(), *direction.critics()):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for part, network in direction.generators():
-            wrapped[part] = self.parts.add(f"{name}.{part}", network, rate=config.generator_rate, ema=config.ema)
-        for part, network in direction.critics():
-            wrapped[part] = self.parts.add(f"{name}.{part}", network, rate=config.discriminator_rate)
-        return Direction(**wrapped)
+        wrapped = {part: self._add(f"{name}.{part}", network) for part, network in direction.generators()}
+        wrapped |= {part: self._add(f"{name}.{part}", network, critic=True) for part, network in direction.critics()}
+        return type(direction)(**wrapped)
+
+    def _add(self, key: str, network: nn.Module, *, critic: bool = False) -> nn.Module:
+        config = self.settings
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if critic:
+            return self.parts.add(key, network, rate=config.discriminator_rate)
+        return self.parts.add(key, network, rate=config.generator_rate, ema=config.ema)
 
     def step(self, number: int) -> dict[str, float]:
         """Update the discriminators, then the generators, of every direction."""
-        config = self.config
+        config = self.settings
         self.parts.set_rates(number, steps=config.steps, final=config.final_rate, warmup=config.warmup)
         draws = {name: self._generator(number, name) for name in self.directions}
         images = {name: self._batch(name, draws[name]) for name in self.directions}
-        losses = self._critic_step(number, images, draws)
-        losses.update(self._generator_step(images, draws))
+        losses: Losses = {}
+        self._trainable(critics=True)
+        for key, loss in self._critic_losses(images, draws, penalise=number % config.r1_every == 0):
+            self.parts.update([key], loss)
+            losses[key] = loss
+        self._trainable(critics=False)
+        own = self._generator_losses(images, draws)
+        self.parts.update(self._generator_keys(), torch.stack(list(own.values())).sum())
         self.parts.average()
-        return {key: float(value.detach()) for key, value in losses.items()}
+        return {key: float(value.detach()) for key, value in {**losses, **own}.items()}
+
+    @abstractmethod
+    def _critic_losses(self, images: Images, draws: Draws, *, penalise: bool) -> Iterator[tuple[str, Tensor]]:
+        """Yield the loss of each discriminator under its name; it is updated before the next one is asked for."""
+
+    @abstractmethod
+    def _generator_losses(self, images: Images, draws: Draws) -> Losses:
+        """Return the losses of all generators, which are summed up."""
+
+    @abstractmethod
+    def _model(self, name: str) -> SliceMethod:
+        """Return the averaged weights of a direction as the method that runs them."""
+
+    @abstractmethod
+    def export(self) -> list[Path]:
+        """Write the model packages, fp16."""
 
     def _generator(self, number: int, name: str) -> Generator:
         """Return the source of all that is random in a step of a direction on this process."""
-        seed = derive_seed(self.config.seed, "step", number, name, self.fabric.global_rank)
+        seed = derive_seed(self.settings.seed, "step", number, name, self.fabric.global_rank)
         return torch.Generator("cpu").manual_seed(seed)
 
     def _batch(self, name: str, generator: Generator) -> tuple[Tensor, Tensor | None]:
         """Return (target x_0, paired source or None) on the device."""
-        first, second = self.samplers[name].batch(self.config.batch_size, generator)
+        first, second = self.samplers[name].batch(self.settings.batch_size, generator)
         target, source = (first, None) if second is None else (second, first)
         device = self.fabric.device
         return target.to(device), None if source is None else source.to(device)
 
-    def _critic_step(
-        self, number: int, images: Mapping[str, tuple[Tensor, Tensor | None]], draws: Mapping[str, Generator]
-    ) -> Losses:
-        losses: Losses = {}
-        penalise = number % self.config.r1_every == 0
-        for name, direction in self.directions.items():
-            if not list(direction.critics()):
-                continue
-            self._trainable(direction, critics=True)
-            x_0, partner = images[name]
-            parts: Losses = {}
+    def _diffusion_critics(
+        self, name: str, x_0: Tensor, condition: Condition, generator: Generator, *, penalise: bool
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield the losses of the discriminators of a direction's diffusive generator."""
+        direction = self.directions[name]
+        if direction.critic is not None:
+            draw, window = self._draw(x_0, generator)
             with self.fabric.autocast():
-                if direction.critic is not None:
-                    draw, window = self._draw(x_0, draws[name])
-                    parts["critic"] = self.losses.critic_loss(direction, x_0, partner, draw, window, penalise=penalise)
-                if direction.patch_critic is not None and partner is not None:
-                    draw, window = self._draw(x_0, draws[name])
-                    parts["patch_critic"] = self.losses.estimate_critic_loss(direction, x_0, partner, draw, window)
-                elif direction.patch_critic is not None:
-                    other = self.directions[self._other(name)]
-                    x_other = images[self._other(name)][0]
-                    parts["patch_critic"] = self.losses.patch_critic_loss(direction, other, x_0, x_other)
-            for part, loss in parts.items():
-                self.parts.update([f"{name}.{part}"], loss)
-                losses[f"{name}.{part}"] = loss
-        return losses
+                loss = self.losses.critic_loss(direction, x_0, condition, draw, window, penalise=penalise)
+            yield f"{name}.critic", loss
+        if direction.estimate_critic is not None:
+            draw, window = self._draw(x_0, generator)
+            with self.fabric.autocast():
+                loss = self.losses.estimate_critic_loss(direction, x_0, condition, draw, window)
+            yield f"{name}.patch_critic", loss
 
-    def _generator_step(
-        self, images: Mapping[str, tuple[Tensor, Tensor | None]], draws: Mapping[str, Generator]
-    ) -> Losses:
-        losses: Losses = {}
-        for direction in self.directions.values():
-            self._trainable(direction, critics=False)
-        for name, direction in self.directions.items():
-            x_0, partner = images[name]
-            with self.fabric.autocast():
-                draw, window = self._draw(x_0, draws[name])
-                condition = self.losses.condition(direction, x_0, partner)
-                rolled = None
-                if partner is not None and self._rolls(draws[name]):
-                    rolled = self.losses.rollout(direction, partner, draw, draws[name])
-                parts = self.losses.diffusive_loss(direction, x_0, condition, draw, window, rolled)
-                if direction.translator is not None:
-                    other = self.directions[self._other(name)]
-                    parts.update(self.losses.translation_loss(direction, other, x_0, condition))
-            losses.update({f"{name}.{part}": loss for part, loss in parts.items()})
-        keys = [f"{name}.{part}" for name, direction in self.directions.items() for part, _ in direction.generators()]
-        self.parts.update(keys, torch.stack(list(losses.values())).sum())
-        return losses
+    def _diffusion(
+        self, name: str, x_0: Tensor, condition: Condition, generator: Generator, *, paired: bool
+    ) -> dict[str, Tensor]:
+        """Return the losses of a direction's diffusive generator."""
+        direction = self.directions[name]
+        draw, window = self._draw(x_0, generator)
+        rolled = None
+        if paired and self._rolls(generator):
+            rolled = self.losses.rollout(direction, condition, draw, generator)
+        return self.losses.diffusive_loss(direction, x_0, condition, draw, window, rolled)
 
     def _draw(self, like: Tensor, generator: Generator) -> tuple[Draw, Window]:
-        draw = Draw.make(like, self.config.latent_size, self.config.diffusion_steps, generator)
-        return draw, Window.make(like.shape, self.config.adversarial_crop, generator)
+        draw = Draw.make(like, self.settings.latent_size, self.settings.diffusion_steps, generator)
+        return draw, self._window(like, generator)
+
+    def _window(self, like: Tensor, generator: Generator) -> Window:
+        return Window.make(like.shape, self.settings.adversarial_crop, generator)
 
     def _rolls(self, generator: Generator) -> bool:
-        return self.config.rollout > 0 and float(torch.rand((), generator=generator)) < self.config.rollout
+        return self.settings.rollout > 0 and float(torch.rand((), generator=generator)) < self.settings.rollout
 
-    def _trainable(self, direction: Direction, *, critics: bool) -> None:
+    def _trainable(self, *, critics: bool) -> None:
         """Let gradients flow into the discriminators or into the generators; the others are only passed through."""
-        for _, network in direction.critics():
-            network.requires_grad_(critics)
-        for _, network in direction.generators():
-            network.requires_grad_(not critics)
+        for direction in self.directions.values():
+            for _, network in direction.critics():
+                network.requires_grad_(critics)
+            for _, network in direction.generators():
+                network.requires_grad_(not critics)
+
+    def _generator_keys(self) -> list[str]:
+        """Return the names of the networks that the generators' losses train."""
+        return [f"{name}.{part}" for name, direction in self.directions.items() for part, _ in direction.generators()]
 
     def _other(self, name: str) -> str:
         return "backward" if name == "forward" else "forward"
@@ -172,7 +187,7 @@ class SynDiffTrainer:
 
     def modalities(self, name: str) -> tuple[Modality, Modality]:
         """Return (source, target) of a direction."""
-        pair = (parse_modality(self.config.source), parse_modality(self.config.target))
+        pair = (parse_modality(self.settings.source), parse_modality(self.settings.target))
         return pair if name == "forward" else (pair[1], pair[0])
 
     def validate(self, number: int) -> dict[str, float]:
@@ -180,22 +195,7 @@ class SynDiffTrainer:
         results: dict[str, float] = {}
         for name, cases in self.held_out.items():
             if cases:
-                tensors = self.parts.averages[f"{name}.diffusive"].tensors
                 picture = self.folder / "samples" / f"{name}_{number:07d}.png"
-                values = score(self.config, self.schedule, tensors, cases, picture, self.fabric.device)
+                values = score(self._model(name), self.modalities(name), cases, picture, seed=self.settings.seed)
                 results.update({f"{name}.{key}": value for key, value in values.items()})
         return results
-
-    def export(self) -> list[Path]:
-        """Write one model package a direction, fp16."""
-        return [
-            export_model(
-                self.config,
-                self.schedule,
-                self.parts.averages[f"{name}.diffusive"].tensors,
-                *self.modalities(name),
-                self.folder,
-                self.sizes[name],
-            )
-            for name in self.directions
-        ]

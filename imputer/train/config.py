@@ -100,8 +100,8 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(RunConfig):
-    """Settings of `imputer train syndiff`; the defaults are the paper's where it has one."""
+class SliceConfig(RunConfig):
+    """Settings of all trainings of adversarial diffusion on the slices of two contrasts: SynDiff and DisDiff."""
 
     source_dir: str
     """Folder of NIfTI volumes of the first contrast; searched recursively."""
@@ -113,10 +113,6 @@ class TrainConfig(RunConfig):
     """Modality of the second contrast."""
     paired: bool = False
     """Condition on the real source of the same patient and add the pixel loss (the paper's own extension)."""
-    direction: str = "both"
-    """both, forward (source to target) or backward; one alone needs paired data."""
-    initial: str = ""
-    """Model package whose weights the generator of its own direction starts from; empty: fresh weights."""
 
     steps: int = 20000
     """Optimiser steps."""
@@ -143,8 +139,6 @@ class TrainConfig(RunConfig):
     """Width of the latent mapping network."""
     discriminator_width: int = 64
     """Channels of the discriminators (ngf)."""
-    resnet_width: int = 64
-    """Channels of the non-diffusive generators' stem."""
     diffusion_steps: int = 4
     """Reverse steps n."""
     shared_noise: bool = True
@@ -155,7 +149,7 @@ class TrainConfig(RunConfig):
     warmup: int = 0
     """Steps of linear warm-up of the learning rates."""
     cycle_weight: float = 0.5
-    """L1 cycle loss of the non-diffusive module."""
+    """L1 cycle loss of the non-diffusive module, of DisDiff's disentanglement."""
     pixel_weight: float = 0.5
     """L1 between the diffusive estimate and the real target."""
     structure_weight: float = 0.0
@@ -180,6 +174,18 @@ class TrainConfig(RunConfig):
     """Steps between scores and pictures of held-out cases; 0: only at the end."""
     validation_slices: int = 12
     """Slices of each held-out volume that are scored during training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(SliceConfig):
+    """Settings of `imputer train syndiff`; the defaults are the paper's where it has one."""
+
+    direction: str = "both"
+    """both, forward (source to target) or backward; one alone needs paired data."""
+    initial: str = ""
+    """Model package whose weights the generator of its own direction starts from; empty: fresh weights."""
+    resnet_width: int = 64
+    """Channels of the non-diffusive generators' stem."""
 
 
 # What the numbers that all runs have may be, both ends included.

@@ -9,20 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from imputer.diffusion.schedule import Schedule
 from imputer.files import replacing
-from imputer.methods.base import Identity, RunOptions
-from imputer.methods.syndiff import SynDiff
-from imputer.modality import parse_modality
-from imputer.nets.ncsnpp import NCSNpp
+from imputer.methods.base import RunOptions
+from imputer.methods.slices import SliceMethod
+from imputer.modality import Modality
 from imputer.report.metrics import paired_scores
 from imputer.train.augment import place
-from imputer.train.config import TrainConfig
 from imputer.train.data import Stack
-from imputer.train.ship import data_recipe
-from imputer.train.syndiff import network_config
 
 
 @dataclass(frozen=True)
@@ -47,32 +41,21 @@ class HeldOut:
 
 
 def score(
-    config: TrainConfig,
-    schedule: Schedule,
-    tensors: Mapping[str, Tensor],
-    cases: list[HeldOut],
-    picture: Path,
-    device: torch.device,
+    model: SliceMethod, pair: tuple[Modality, Modality], cases: Sequence[HeldOut], picture: Path, *, seed: int
 ) -> dict[str, float]:
-    """Return mean PSNR and SSIM over the cases and write rows of source, synthetic and target."""
-    generator = NCSNpp(network_config(config)).to(device)
-    generator.load_state_dict(dict(tensors))
-    source, target = parse_modality(config.source), parse_modality(config.target)
-    model = SynDiff(
-        generator, schedule, data_recipe(config, 1.0), source, target,
-        output_scale=1.0, identity=Identity("in training"), shared_noise=config.shared_noise,
-    )  # fmt: skip
+    """Return mean PSNR and SSIM over the cases and write rows of source, synthetic and target; `pair` is those two."""
     values: list[dict[str, float]] = []
     rows: list[NDArray[np.float32]] = []
     for case in cases:
-        synthetic = model.run(case.source, RunOptions(case=case.name, target=target, seed=config.seed))
-        values.append(paired_scores(_volume(case.target), _volume(synthetic)))
+        options = RunOptions(case=case.name, source=pair[0], target=pair[1], seed=seed)
+        synthetic = model.run(case.source, options)
+        values.append(paired_scores(as_volume(case.target), as_volume(synthetic)))
         middle = len(synthetic) // 2
         rows.append(np.hstack([images[middle, 0] for images in (case.source, synthetic, case.target)]))
     return report(values, rows, picture)
 
 
-def _volume(stack: NDArray[np.float32]) -> NDArray[np.float32]:
+def as_volume(stack: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn slices (S, 1, H, W) in [-1, 1] into (I, J, K) in [0, 1]."""
     return np.asarray((stack[:, 0].transpose(2, 1, 0) + 1) / 2, dtype=np.float32)
 

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from imputer.diffusion.schedule import Schedule
-from imputer.methods import syndiff as method
+from imputer.methods import disdiff, syndiff
 from imputer.modality import Modality
 from imputer.nets.checkpoint import write_package
+from imputer.nets.disdiff import DisDiff
 from imputer.preprocess.intensity import Intensity
 from imputer.preprocess.orient import Orient
 from imputer.preprocess.recipe import Recipe, default_recipe
 from imputer.preprocess.resample import Resample
 from imputer.preprocess.slices import Slices
-from imputer.train.config import TrainConfig
+from imputer.train.config import SliceConfig, TrainConfig
+from imputer.train.diffusive import network_config
+from imputer.train.disdiff_config import DisDiffTrainConfig
 from imputer.train.parts import halved
-from imputer.train.syndiff import network_config
 
 OUTPUT_SCALE = 4000.0  # written intensity of white: brain tissue comes out near 1000, as scanners have it
 
 
-def data_recipe(config: TrainConfig, white: float) -> Recipe:
+def data_recipe(config: SliceConfig, white: float) -> Recipe:
     """Return the recipe of training data: the model's own without the box, since training cuts its own."""
     return Recipe((Orient(), Resample(config.pixel_mm), Intensity(white=white), Slices()))
 
 
-def model_recipe(config: TrainConfig, white: float) -> Recipe:
-    """Return the recipe that feeds the trained model."""
-    return default_recipe(config.pixel_mm, white, network_config(config).size_multiple)
-
-
-def export_model(
+def export_syndiff(
     config: TrainConfig,
     schedule: Schedule,
     tensors: Mapping[str, Tensor],
@@ -47,20 +44,58 @@ def export_model(
     `sizes` are the least and greatest `pixel_mm` and `slice_mm` of the sources that it learnt from.
     """
     white = config.source_white if str(source) == config.source else config.target_white
-    name = f"{method.NAME}-{source}-{target}"
-    about = {
+    network = network_config(config)
+    name = f"{syndiff.NAME}-{source}-{target}"
+    header = syndiff.header(
+        network, schedule, default_recipe(config.pixel_mm, white, network.size_multiple), source, target,
+        output_scale=OUTPUT_SCALE, shared_noise=config.shared_noise,
+        about=_about(config, name, f"SynDiff {source} to {target}", syndiff.CITATION,
+                     {"source": str(source), "target": str(target), **sizes}),
+    )  # fmt: skip
+    return _written(name, tensors, header, folder)
+
+
+def export_disdiff(
+    config: DisDiffTrainConfig,
+    schedule: Schedule,
+    network: DisDiff,
+    folder: Path,
+    sizes: Iterable[Mapping[str, list[float]]],
+) -> Path:
+    """Write the model between the contrasts as a package, fp16, and return its path; `sizes` are those of each."""
+    shape = network.config
+    name = "-".join([disdiff.NAME, *shape.targets])
+    header = disdiff.header(
+        shape, schedule, default_recipe(config.pixel_mm, config.source_white, shape.size_multiple),
+        output_scale=OUTPUT_SCALE, shared_noise=config.shared_noise,
+        about=_about(config, name, f"DisDiff {' and '.join(shape.targets)}", disdiff.CITATION, _span(sizes)),
+    )  # fmt: skip
+    return _written(name, network.state_dict(), header, folder)
+
+
+def _span(sizes: Iterable[Mapping[str, list[float]]]) -> dict[str, list[float]]:
+    """Return the least and the greatest of several spans, by name."""
+    result: dict[str, list[float]] = {}
+    for each in sizes:
+        for key, span in each.items():
+            known = [*result.get(key, ()), *span]
+            result[key] = [min(known), max(known)]
+    return result
+
+
+def _about(config: SliceConfig, name: str, title: str, citation: str, scope: Mapping[str, object]) -> dict[str, object]:
+    return {
         "id": name,
         "version": config.version,
-        "title": config.title or f"SynDiff {source} to {target}",
+        "title": config.title or title,
         "licence": config.licence,
-        "citation": method.CITATION,
+        "citation": citation,
         "trained_on": config.trained_on,
-        "scope": {"source": str(source), "target": str(target), "body_part": "head", "plane": "axial", **sizes},
+        "scope": {"body_part": "head", "plane": "axial", **scope},
     }
-    header = method.header(
-        network_config(config), schedule, model_recipe(config, white), source, target,
-        output_scale=OUTPUT_SCALE, shared_noise=config.shared_noise, about=about,
-    )  # fmt: skip
+
+
+def _written(name: str, tensors: Mapping[str, Tensor], header: Mapping[str, object], folder: Path) -> Path:
     path = folder / "models" / f"{name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     write_package(path, halved(tensors), header, overwrite=True)

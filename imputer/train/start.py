@@ -9,7 +9,7 @@ from imputer.diffusion.schedule import Schedule
 from imputer.errors import UsageError
 from imputer.modality import parse_modality
 from imputer.train import loop
-from imputer.train.adversarial_trainer import SynDiffTrainer
+from imputer.train.adversarial_trainer import RunData
 from imputer.train.augment import strength_of
 from imputer.train.config import SETTINGS, TrainConfig, check_numbers, read_config, refuse_changes, write_config
 from imputer.train.data import (
@@ -23,41 +23,45 @@ from imputer.train.data import (
     unpaired_stack,
     voxel_sizes,
 )
+from imputer.train.diffusive import network_config
+from imputer.train.disdiff_config import LIMITS as DISDIFF_LIMITS
+from imputer.train.disdiff_config import DisDiffTrainConfig, model_config
+from imputer.train.disdiff_trainer import DisDiffTrainer
 from imputer.train.engine import launch
 from imputer.train.scores import HeldOut
 from imputer.train.ship import data_recipe
-from imputer.train.syndiff import network_config
+from imputer.train.syndiff_trainer import SynDiffTrainer
 
+AnySliceConfig = TrainConfig | DisDiffTrainConfig
 TRANSLATOR_MULTIPLE = 4  # of unpaired training's ResNets
 FREE = {"source_dir", "target_dir", "steps", "validation_slices"}  # may change on resume, beside what always may
 DIRECTIONS = {"both": ("forward", "backward"), "forward": ("forward",), "backward": ("backward",)}
 
 
-def check(config: TrainConfig) -> None:
+def check(config: AnySliceConfig) -> None:
     """Raise UsageError for settings that contradict each other."""
     if parse_modality(config.source) == parse_modality(config.target):
         raise UsageError("Source and target are the same modality.", remedy="Give two different ones.")
     check_numbers(config, {"steps": (1, 10**9), "validation_slices": (1, 10**6), "generator_rate": (0, 10)})
     strength_of(config.intensity_strength)
-    if config.direction not in DIRECTIONS:
-        raise UsageError(f"Direction {config.direction!r} is unknown.", remedy="Use both, forward or backward.")
-    if config.direction != "both" and not config.paired:
-        raise UsageError("One direction alone needs paired data.", remedy="Add --paired or train both directions.")
     if not config.paired and config.adversarial_weight <= 0:
         raise UsageError("Unpaired training needs the adversarial loss.", remedy="Give --set adversarial_weight=1.")
     if not config.paired and config.patch_weight > 0:
         raise UsageError("The patch loss on estimates is for paired data.", remedy="Add --paired or drop patch_weight.")
-    if config.initial and config.direction == "both":
-        raise UsageError("A starting model belongs to one direction.", remedy="Add --direction forward or backward.")
+    if isinstance(config, TrainConfig):
+        _check_syndiff(config)
+    else:
+        _check_disdiff(config)
     try:
-        multiple = network_config(config).size_multiple
+        multiple = size_multiple(config)
         Schedule(steps=config.diffusion_steps)
     except ValueError as error:
         raise UsageError(f"These settings make no network: {error}.", remedy="Change them with --set.") from error
-    if not config.paired:
+    if isinstance(config, TrainConfig) and not config.paired:
         multiple = max(multiple, TRANSLATOR_MULTIPLE)
     critic_side = config.adversarial_crop or min(config.crop)
-    if any(side % multiple for side in config.crop) or (config.adversarial_weight > 0 and critic_side < 64):
+    has_critic = config.adversarial_weight > 0 or isinstance(config, DisDiffTrainConfig)
+    if any(side % multiple for side in config.crop) or (has_critic and critic_side < 64):
         raise UsageError(
             f"Height and width of --crop must be multiples of {multiple}, and at least 64 with a discriminator."
         )
@@ -65,7 +69,38 @@ def check(config: TrainConfig) -> None:
         raise UsageError("The discriminator's square is larger than --crop.", remedy="Lower adversarial_crop.")
 
 
-def plan(config: TrainConfig) -> tuple[list[Case], list[Case]]:
+def _check_syndiff(config: TrainConfig) -> None:
+    if config.direction not in DIRECTIONS:
+        raise UsageError(f"Direction {config.direction!r} is unknown.", remedy="Use both, forward or backward.")
+    if config.direction != "both" and not config.paired:
+        raise UsageError("One direction alone needs paired data.", remedy="Add --paired or train both directions.")
+    if config.initial and config.direction == "both":
+        raise UsageError("A starting model belongs to one direction.", remedy="Add --direction forward or backward.")
+
+
+def _check_disdiff(config: DisDiffTrainConfig) -> None:
+    check_numbers(config, DISDIFF_LIMITS)
+    if config.disentangle and config.attribute_size < 1:
+        raise UsageError("Disentanglement needs an attribute.", remedy="Raise attribute_size, or disentangle=false.")
+    if config.source_white != config.target_white:
+        raise UsageError(
+            "DisDiff has one recipe for both contrasts.", remedy="Give source_white and target_white the same value."
+        )
+
+
+def size_multiple(config: AnySliceConfig) -> int:
+    """Return what height and width of the network's images are multiples of; ValueError where there is no network."""
+    return (
+        network_config(config).size_multiple if isinstance(config, TrainConfig) else model_config(config).size_multiple
+    )
+
+
+def directions(config: AnySliceConfig) -> tuple[str, ...]:
+    """Return what a run learns: forward is from source to target."""
+    return DIRECTIONS[config.direction if isinstance(config, TrainConfig) else "both"]
+
+
+def plan(config: AnySliceConfig) -> tuple[list[Case], list[Case]]:
     """Return the cases to train on and those held out.
 
     Raises UsageError or InputError where nothing is left to train on.
@@ -88,21 +123,21 @@ def plan(config: TrainConfig) -> tuple[list[Case], list[Case]]:
 
 
 def start(
-    config: TrainConfig,
+    config: AnySliceConfig,
     *,
     resume: bool = False,
     on_message: Callable[[str], None] = loop.silent,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> list[Path]:
-    """Train and return the model packages; see `imputer.train.loop.run`."""
+    """Train SynDiff or DisDiff, by the kind of settings, and return the packages; see `imputer.train.loop.run`."""
     training, held_out = plan(config)
     folder = Path(config.output)
     fabric = launch(config.accelerator, config.devices, config.precision)
     loop.prepare_folder(folder, resume=resume)
     if resume and (folder / SETTINGS).exists():
-        refuse_changes(config, read_config(folder / SETTINGS, TrainConfig), FREE)
+        refuse_changes(config, read_config(folder / SETTINGS, type(config)), FREE)
     write_config(config, folder / SETTINGS)
-    names = DIRECTIONS[config.direction]
+    names = directions(config)
     if not fabric.is_global_zero:  # one process of several speaks
         on_message, on_step = loop.silent, None
     on_message(f"{len(training)} cases to train on, {len(held_out)} held out; preparing slices")
@@ -111,11 +146,16 @@ def start(
     scored = {name: _held_out(config, held_out, name) for name in names}
     sources = {name: [case.source if name == "forward" else case.target for case in training] for name in names}
     sizes = {name: voxel_sizes(path for path in paths if path is not None) for name, paths in sources.items()}
-    trainer = SynDiffTrainer(config, folder, fabric, samplers, scored, sizes)
+    data = RunData(samplers, scored, sizes)
+    trainer: loop.Trainer
+    if isinstance(config, TrainConfig):
+        trainer = SynDiffTrainer(config, folder, fabric, data)
+    else:
+        trainer = DisDiffTrainer(config, folder, fabric, data)
     return loop.run(trainer, config, folder, resume=resume, on_step=on_step)
 
 
-def _pair(config: TrainConfig, case: Case, name: str) -> Stack:
+def _pair(config: AnySliceConfig, case: Case, name: str) -> Stack:
     """Make a case's paired stack on the grid of the direction's own source; `slices` are that source's."""
     recipes = (data_recipe(config, config.source_white), data_recipe(config, config.target_white))
     if name == "forward":
@@ -123,7 +163,7 @@ def _pair(config: TrainConfig, case: Case, name: str) -> Stack:
     return swapped(paired_stack(case, "target", recipes, register=config.register))
 
 
-def _sampler(config: TrainConfig, cases: list[Case], name: str) -> SliceSampler:
+def _sampler(config: AnySliceConfig, cases: list[Case], name: str) -> SliceSampler:
     if config.paired:
         stacks = [_pair(config, case, name) for case in cases]
     else:  # images of the contrast that the direction synthesises
@@ -134,6 +174,6 @@ def _sampler(config: TrainConfig, cases: list[Case], name: str) -> SliceSampler:
     return SliceSampler(stacks, config.crop, augmented=config.augment, balanced=config.balance, strength=strength)
 
 
-def _held_out(config: TrainConfig, cases: list[Case], name: str) -> list[HeldOut]:
-    multiple = network_config(config).size_multiple
+def _held_out(config: AnySliceConfig, cases: list[Case], name: str) -> list[HeldOut]:
+    multiple = size_multiple(config)
     return [HeldOut.make(_pair(config, case, name), config.validation_slices, multiple) for case in cases]

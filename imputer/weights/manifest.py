@@ -30,7 +30,7 @@ _FORMAT = 2
 LARGEST = 4_000_000  # bytes; a manifest of a thousand models has less
 
 METHODS = ("syndiff", "disdiff", "aldm")
-_ANY_ONE_SOURCE = ("aldm",)  # methods that work from any one of their sources; the others need all of them at once
+_ANY_ONE_SOURCE = ("aldm", "disdiff")  # methods that work from any one of their sources; others need all at once
 METRICS = ("PSNR (dB)", "SSIM")
 SKULL_STRIPPED = ("yes", "no", "either")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

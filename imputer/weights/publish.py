@@ -100,19 +100,26 @@ def _settings(path: Path) -> Mapping[str, Any]:
 def _scores(entry: Entry, run: Path, settings: Mapping[str, Any]) -> tuple[Score, ...]:
     """Scores of held-out cases of a model, of the last line of its log that has any.
 
-    A run of SynDiff has two models, forward being that from the settings' source; one of ALDM has one model, which the
-    last of its stages, each with a log of its own, made.
+    A run of SynDiff has two models, forward being that from the settings' source; one of DisDiff has one model for both
+    directions. One of ALDM has one model, which the last of its stages, each with a log of its own, made.
     """
     stages = settings.get("stages")
     if isinstance(stages, list) and stages:
-        what, direction, log = "volumes of held-out subjects", "", run / str(stages[-1]) / _LOG
-    elif "source" in settings:
-        direction = "forward" if (settings["source"],) == entry.sources else "backward"
-        what, log = "slices of held-out cases", run / _LOG
-    else:
+        found = _last_values(run / str(stages[-1]) / _LOG, "")
+        return _told("volumes of held-out subjects", "mean", found)
+    if "source" not in settings:
         return ()
-    found = _last_values(log, f"{direction}." if direction else "")
-    return tuple(Score(f"{what}, on the model's grid", "mean", metric, value) for metric, value in found.items())
+    source, target = settings["source"], settings.get("target")
+    scores: tuple[Score, ...] = ()
+    for direction, first, second in (("forward", source, target), ("backward", target, source)):
+        if first in entry.sources and second in entry.targets:
+            case = "mean" if len(entry.sources) == 1 else f"mean, {first} to {second}"
+            scores += _told("slices of held-out cases", case, _last_values(run / _LOG, f"{direction}."))
+    return scores
+
+
+def _told(what: str, case: str, found: Mapping[str, float]) -> tuple[Score, ...]:
+    return tuple(Score(f"{what}, on the model's grid", case, metric, value) for metric, value in found.items())
 
 
 def _last_values(log: Path, prefix: str) -> dict[str, float]:

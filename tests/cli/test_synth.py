@@ -17,8 +17,7 @@ import pytest
 import torch
 from nibabel.nifti1 import Nifti1Image
 
-from imputer.cli.synth import _split_role
-from imputer.modality import Modality
+from imputer.modality import Modality, split_role
 
 from .conftest import Run, assert_refused
 
@@ -90,10 +89,10 @@ def test_the_role_is_taken_from_the_input(run: Run, t1: Path) -> None:
 def test_split_role(tmp_path: Path) -> None:
     odd = tmp_path / "t1=x.nii"
     odd.touch()
-    assert _split_role("t1=a/b.nii") == (Path("a/b.nii"), Modality.T1)
-    assert _split_role("a/b.nii") == (Path("a/b.nii"), None)
-    assert _split_role(str(odd)) == (odd, None)
-    assert _split_role("a/b=c/t1.nii") == (Path("a/b=c/t1.nii"), None)
+    assert split_role("t1=a/b.nii") == (Path("a/b.nii"), Modality.T1)
+    assert split_role("a/b.nii") == (Path("a/b.nii"), None)
+    assert split_role(str(odd)) == (odd, None)
+    assert split_role("a/b=c/t1.nii") == (Path("a/b=c/t1.nii"), None)
 
 
 def test_a_dry_run_writes_nothing(run: Run, t1: Path) -> None:

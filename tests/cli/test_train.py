@@ -188,3 +188,53 @@ def test_wrong_settings_of_aldm_are_two(
 ) -> None:
     assert_refused(run(*aldm_arguments(subjects, tmp_path / "run", *more)), 2, *words)
     assert not (tmp_path / "run").exists()
+
+
+def disdiff_arguments(scans: Path, run_folder: Path, *more: object) -> list[object]:
+    shared = [word for pair in zip(TINY[::2], TINY[1::2], strict=True) if "resnet" not in pair[1] for word in pair]
+    own = [f"--set={name}" for name in ("content_width=4", "content_blocks=1", "content_maps=2", "attribute_size=3")]
+    folders = ("--source", scans / "t1", "--target", scans / "t2", "-o", run_folder)
+    return ["train", "disdiff", *folders, *shared, *own, *more]
+
+
+def test_a_dry_run_of_disdiff_says_the_plan(run: Run, scans: Path, tmp_path: Path) -> None:
+    result = run(*disdiff_arguments(scans, tmp_path / "run", "--holdout", "head2", "--dry-run"))
+    assert result.exit_code == 0, result.output
+    said = {line.split("  ")[0]: line.split()[-1] for line in result.stdout.splitlines()}
+    assert (said["cases to train on"], said["cases held out"]) == ("2", "1")
+    assert (said["content_width"], said["disentangle"], said["steps"]) == ("4", "True", "2")
+    assert not (tmp_path / "run").exists()
+
+
+def test_disdiff_trains_one_model_that_makes_both_and_takes_a_style(run: Run, scans: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightning_fabric", reason="training needs the extra train")
+    folder = tmp_path / "run"
+    result = run(*disdiff_arguments(scans, folder, "--no-progress"))
+    assert result.exit_code == 0, result.output
+    model = folder / "models" / "disdiff-t1-t2.safetensors"
+    assert result.stdout.splitlines() == [str(model)]
+    assert "step 2/2" in result.stderr and "reconstruction" in result.stderr
+    assert_refused(run(*disdiff_arguments(scans, folder)), 6, "--resume")
+    for source, target in (("t1", "t2"), ("t2", "t1"), ("t1", "t1")):
+        start = ("synth", scans / source / f"head0_{source}.nii.gz", "--to", target, "-m", model)
+        style = ("--style-from", scans / target / f"head1_{target}.nii.gz")
+        made = run(*start, "-o", tmp_path / f"{source}-{target}.nii.gz", *style)
+        assert made.exit_code == 0, made.output
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--to", "t1"], ["same"]),
+        (["--set", "direction=forward"], ["direction"]),
+        (["--set", "attribute_size=0"], ["attribute_size"]),
+        (["--set", "own_content=2"], ["own_content"]),
+        (["--crop", "66x64"], ["multiples"]),
+    ],
+    ids=" ".join,
+)
+def test_wrong_settings_of_disdiff_are_two(
+    run: Run, scans: Path, tmp_path: Path, more: list[str], words: list[str]
+) -> None:
+    assert_refused(run(*disdiff_arguments(scans, tmp_path / "run", *more)), 2, *words)
+    assert not (tmp_path / "run").exists()

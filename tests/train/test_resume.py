@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from imputer.errors import InputError, OutputError, UsageError
-from imputer.train.config import TrainConfig, write_config
+from imputer.train.config import write_config
 from imputer.train.loop import LAST
-from imputer.train.start import start
+from imputer.train.start import AnySliceConfig, start
 
 from .conftest import MakeConfig
 
@@ -40,7 +40,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from imputer.train.config import TrainConfig, read_config
-from imputer.train.start import start
+from imputer.train.start import AnySliceConfig, start
 for path in sys.argv[1:]:
     start(read_config(Path(path), TrainConfig), resume=True)
 """
@@ -77,7 +77,7 @@ def assert_same_end(one: Path, two: Path) -> None:
         assert (one / "models" / name).read_bytes() == (two / "models" / name).read_bytes()
 
 
-def stopped_at(config: TrainConfig, step: int) -> None:
+def stopped_at(config: AnySliceConfig, step: int) -> None:
     """Train until a step is done, and no further."""
 
     def stop(done: int, losses: dict[str, float]) -> None:

@@ -1,0 +1,158 @@
+"""What methods that work slice by slice share: batches, empty slices, noise, precision, too little memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from imputer.diffusion.adversarial import Denoiser, sample
+from imputer.diffusion.noise import SliceNoise
+from imputer.diffusion.schedule import Schedule
+from imputer.errors import DeviceError, UsageError
+from imputer.methods.base import (
+    PRECISIONS,
+    Identity,
+    RunOptions,
+    Sampling,
+    check_style,
+    to_array,
+    to_tensor,
+)
+from imputer.modality import Modality
+from imputer.preprocess.recipe import Recipe
+
+BACKGROUND = -1.0
+# Makes, of source slices (B, 1, H, W) on the device and their noise, what estimates x_0 of the target's slices.
+Begin = Callable[[Tensor, SliceNoise], Denoiser]
+GPU_BATCH = 16  # slices; a CPU takes one at a time: fastest (it stays in the cache), and the same bits for any batch
+
+
+class SliceMethod(ABC):
+    """A model that makes each slice of the target from the same slice of the source, by adversarial diffusion.
+
+    Parameters
+    ----------
+    network : on its device.
+    schedule : of the reverse diffusion.
+    recipe : how a source volume becomes slices.
+    sources, targets : modalities.
+    output_scale : intensity of the written volume where the network says 1.
+    identity : who the model is.
+    shared_noise : whether all slices of a volume share their noise by default.
+    """
+
+    takes_style = False
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        schedule: Schedule,
+        recipe: Recipe,
+        sources: tuple[Modality, ...],
+        targets: tuple[Modality, ...],
+        *,
+        output_scale: float,
+        identity: Identity,
+        shared_noise: bool,
+    ) -> None:
+        network.eval().requires_grad_(False)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = network
+        self.schedule = schedule
+        self.recipe = recipe
+        self.sources = sources
+        self.targets = targets
+        self.output_scale = output_scale
+        self.identity = identity
+        self.shared_noise = shared_noise
+
+    @property
+    def steps(self) -> int:
+        """Reverse steps that the model was trained for."""
+        return self.schedule.steps
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        device: torch.device = next(self._network.parameters()).device
+        return device
+
+    def sampling(self, options: RunOptions) -> Sampling:
+        """Say in how many steps a run with these options samples; UsageError for what the model has not."""
+        if options.sampler is not None or options.eta is not None:
+            raise UsageError(
+                f"Model {self.identity.id} has one sampler and no eta.", remedy="Leave --sampler and --eta out."
+            )
+        if options.steps is not None and not 1 <= options.steps <= self.steps:
+            raise UsageError(f"Model {self.identity.id} runs 1 to {self.steps} steps, not {options.steps}.")
+        if options.style is not None:
+            check_style(self)
+        return Sampling(options.steps or self.steps)
+
+    def units(self, stack: NDArray[np.float32], options: RunOptions) -> int:
+        """Return the number of slices: what `run` reports as it goes."""
+        self.sampling(options)
+        return len(stack)
+
+    def run(
+        self, stack: NDArray[np.float32], options: RunOptions, on_units: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """Synthesise the target of source slices (S, 1, H, W) in [-1, 1]; same shape and range.
+
+        Slices that are all background are written as background without running the network. The noise of a slice
+        depends on (seed, case, slice index) alone, so neither that nor the batch size changes the other slices.
+        Out of memory halves the batch; DeviceError when one slice does not fit. `on_units` is told the slices done.
+        """
+        self.sampling(options)
+        result = np.full_like(stack, BACKGROUND)
+        pending = filled_slices(stack)
+        if on_units is not None:
+            on_units(len(stack) - len(pending))
+        size = slices_at_once(self.device, options)
+        begin = self._begin(options)
+        while pending:
+            batch = pending[:size]
+            try:
+                result[batch] = self._run_batch(begin, stack, batch, options)
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise DeviceError(
+                        "One slice does not fit into the device's memory.", remedy="Use --device cpu."
+                    ) from error
+                size = max(1, size // 2)
+                torch.cuda.empty_cache()
+                continue
+            pending = pending[size:]
+            if on_units is not None:
+                on_units(len(batch))
+        return result
+
+    def _run_batch(
+        self, begin: Begin, stack: NDArray[np.float32], indices: list[int], options: RunOptions
+    ) -> NDArray[np.float32]:
+        device, dtype = self.device, PRECISIONS[options.precision]
+        shared = self.shared_noise if options.shared_noise is None else options.shared_noise
+        noise = SliceNoise(options.seed, options.case, indices, shared=shared, device=device)
+        source = to_tensor(stack[indices], device)
+        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            x_T = noise.normal(*stack.shape[1:])
+            return to_array(sample(begin(source, noise), x_T, self.schedule, noise, stop_after=options.steps))
+
+    @abstractmethod
+    def _begin(self, options: RunOptions) -> Begin:
+        """Do what is done once a run, and return what makes a denoiser of each batch."""
+
+
+def filled_slices(stack: NDArray[np.float32]) -> list[int]:
+    """Return the indices of the slices of a stack (S, C, H, W) that are not all background."""
+    return [int(k) for k in np.flatnonzero((stack > BACKGROUND).any(axis=(1, 2, 3)))]
+
+
+def slices_at_once(device: torch.device, options: RunOptions) -> int:
+    """Return how many slices go through the network together, as long as memory holds them."""
+    return 1 if device.type == "cpu" else options.batch_size or GPU_BATCH

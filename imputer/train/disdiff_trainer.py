@@ -1,0 +1,202 @@
+"""Trains DisDiff: one run, one model, both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from imputer.methods.base import Identity
+from imputer.methods.disdiff import DisDiff as Method
+from imputer.nets.disdiff import DisDiff
+from imputer.train.adversarial_trainer import AdversarialTrainer, Draws, Images, RunData
+from imputer.train.diffusive import Condition
+from imputer.train.disdiff import Codes, Common, Contrast, DisDiffLosses, make_common, make_contrast, make_decoder
+from imputer.train.disdiff_config import DisDiffTrainConfig, model_config
+from imputer.train.disdiff_scores import Swapper, content_scores, cycle_scores, spread
+from imputer.train.parts import Losses
+from imputer.train.ship import data_recipe, export_disdiff
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+MEAN_DECAY = 0.99  # of the running mean of the attributes, a step
+MEAN_SLICES = 512  # of a contrast, evenly spread, that its mean attribute is taken over
+AT_ONCE = 16
+
+
+class DisDiffTrainer(AdversarialTrainer[Contrast]):
+    """One run of DisDiff; see `AdversarialTrainer`. A direction's own contrast is its target."""
+
+    losses: DisDiffLosses
+
+    def __init__(self, config: DisDiffTrainConfig, folder: Path, fabric: Fabric, data: RunData) -> None:
+        super().__init__(config, folder, fabric, data)
+        self.config = config
+        self.losses = DisDiffLosses(config, self.schedule, fabric.device)
+        plain, common = {name: make_contrast(config) for name in self.samplers}, make_common(config)
+        self.directions = {name: self._set_up(name, contrast) for name, contrast in plain.items()}
+        critic = common.content_critic
+        self.common = Common(
+            self._add("shared", common.shared),
+            None if critic is None else self._add("content_critic", critic, critic=True),
+        )
+        size = model_config(config).attribute_size
+        self._means = {name: torch.zeros(size, device=fabric.device) for name in self.directions}
+        self._updates = 0
+
+    def _critic_losses(self, images: Images, draws: Draws, *, penalise: bool) -> Iterator[tuple[str, Tensor]]:
+        with torch.no_grad(), self.fabric.autocast():
+            codes = self._codes(images)
+        for name, contrast in self.directions.items():
+            x_0, partner = images[name]
+            if contrast.critic is not None or contrast.estimate_critic is not None:
+                with torch.no_grad(), self.fabric.autocast():
+                    condition = self._condition(name, x_0, partner, codes, draws[name])[0]
+                yield from self._diffusion_critics(name, x_0, condition, draws[name], penalise=penalise)
+            if codes is not None:
+                window = self._window(x_0, draws[name])
+                with self.fabric.autocast():
+                    loss = self.losses.swap_critic_loss(contrast, x_0, codes.swapped[self._other(name)], window)
+                yield f"{name}.swap_critic", loss
+        if codes is not None and self.common.content_critic is not None:
+            with self.fabric.autocast():
+                loss = self.losses.content_critic_loss(self.common, *(codes.content[name] for name in self.directions))
+            yield "content_critic", loss
+
+    def _generator_losses(self, images: Images, draws: Draws) -> Losses:
+        losses: Losses = {}
+        with self.fabric.autocast():
+            codes = self._codes(images)
+            for name, contrast in self.directions.items():
+                x_0, partner = images[name]
+                parts: dict[str, Tensor] = {}
+                condition, source_content = self._condition(name, x_0, partner, codes, draws[name])
+                if codes is not None:
+                    window = self._window(x_0, draws[name])
+                    given = (name, self.directions, self.common, x_0, codes, window)
+                    parts.update(self.losses.disentangling_loss(*given))
+                    if source_content is not None:
+                        attribute = codes.attribute[name]
+                        parts["pair"] = self.losses.pair_loss(contrast, source_content, attribute, x_0)
+                parts.update(self._diffusion(name, x_0, condition, draws[name], paired=partner is not None))
+                losses.update({f"{name}.{part}": loss for part, loss in parts.items()})
+        if codes is not None:
+            self._follow(codes)
+        return losses
+
+    def _codes(self, images: Images) -> Codes | None:
+        if not self.config.disentangle:
+            return None
+        return self.losses.codes(self.directions, self.common, {name: x_0 for name, (x_0, _) in images.items()})
+
+    def _condition(
+        self, name: str, x_0: Tensor, partner: Tensor | None, codes: Codes | None, generator: Generator
+    ) -> tuple[Condition, Tensor | None]:
+        """Return what a direction's diffusive generator is told, and in paired training the content of the source."""
+        own, other = self.directions[name], self.directions[self._other(name)]
+        of_source = None if partner is None else self.losses.encode(other, self.common, partner)
+        takes_own = _happens(self.config.own_content, generator)
+        if takes_own or (of_source is None and codes is None):
+            content = self.losses.encode(own, self.common, x_0) if codes is None else codes.content[name]
+        elif of_source is not None:
+            content = of_source
+        else:
+            assert codes is not None
+            content = self.losses.encode(other, self.common, codes.swapped[name].detach())
+        attribute = None
+        if codes is not None:
+            takes_mean = _happens(self.config.mean_attribute, generator)
+            mean = self._means[name].expand(len(x_0), -1)
+            attribute = mean if takes_mean else codes.attribute[name].detach()
+        return Condition(own.projection(content), attribute), of_source
+
+    @torch.no_grad()
+    def _follow(self, codes: Codes) -> None:
+        """Let the running means follow the attributes of a step; at first they forget fast."""
+        self._updates += 1
+        decay = min(MEAN_DECAY, self._updates / (10 + self._updates))
+        for name, attribute in codes.attribute.items():
+            mean = self.fabric.all_reduce(attribute.detach().float().mean(dim=0), reduce_op="mean")
+            assert isinstance(mean, Tensor)
+            self._means[name] = self._means[name].lerp(mean, 1 - decay)
+
+    def _trainable(self, *, critics: bool) -> None:
+        super()._trainable(critics=critics)
+        self.common.shared.requires_grad_(not critics)
+        if self.common.content_critic is not None:
+            self.common.content_critic.requires_grad_(critics)
+
+    def _generator_keys(self) -> list[str]:
+        return [*super()._generator_keys(), "shared"]
+
+    def state(self) -> dict[str, Any]:
+        """Return weights, averages and optimiser states by network, and the running means."""
+        return {**super().state(), "means": self._means, "mean_updates": self._updates}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` returned."""
+        super().load_state(state)
+        self._means = {name: state["means"][name].to(self.fabric.device) for name in self._means}
+        self._updates = int(state["mean_updates"])
+
+    def validate(self, number: int) -> dict[str, float]:
+        """Score held-out cases of both directions, and what the disentanglement is to keep to."""
+        results = super().validate(number)
+        if self.config.disentangle:
+            model = self._model("forward")
+            decoders = {}
+            for name in self.directions:
+                decoder = make_decoder(self.config).to(self.fabric.device).eval().requires_grad_(False)
+                decoder.load_state_dict(self.parts.averages[f"{name}.decoder"].tensors)
+                decoders[str(self.modalities(name)[1])] = decoder
+            slices = {str(self.modalities(name)[1]): self._targets(name) for name in self.directions}
+            results |= cycle_scores(Swapper(model, decoders), slices) | content_scores(model, self.held_out["forward"])
+        return results
+
+    def _targets(self, name: str, most: int = AT_ONCE) -> NDArray[np.float32]:
+        return spread(self.samplers[name].stacks, self.config.crop, most)
+
+    def _model(self, name: str) -> Method:
+        """Return the averaged weights with the mean attributes of the training slices; it makes both directions."""
+        shape = model_config(self.config)
+        network = DisDiff(shape)
+        network.load_state_dict({**network.state_dict(), **self._tensors()})
+        method = Method(
+            network.to(self.fabric.device), self.schedule, data_recipe(self.config, 1.0),
+            output_scale=1.0, identity=Identity("in training"), shared_noise=self.config.shared_noise,
+        )  # fmt: skip
+        for each in self.directions if shape.attribute_size else ():
+            target = self.modalities(each)[1]
+            slices = self._targets(each, MEAN_SLICES)
+            with torch.no_grad():
+                network.mean_attribute[target].copy_(method.attribute_of(slices, target, AT_ONCE))
+        return method
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the averaged weights by their names in the model."""
+        prefixes = {"shared": "shared"}
+        for name in self.directions:
+            target = self.modalities(name)[1]
+            for part in ("content", "projection", "diffusive", "attribute"):
+                prefixes[f"{name}.{part}"] = f"{part}.{target}"
+        return {
+            f"{prefixes[key]}.{each}": tensor
+            for key, average in self.parts.averages.items()
+            if key in prefixes
+            for each, tensor in average.tensors.items()
+        }
+
+    def export(self) -> list[Path]:
+        """Write the model package, fp16."""
+        network = self._model("forward").network
+        return [export_disdiff(self.config, self.schedule, network, self.folder, self.sizes.values())]
+
+
+def _happens(share: float, generator: Generator) -> bool:
+    return float(torch.rand((), generator=generator)) < share
