@@ -5,7 +5,6 @@ Files are touched by the first and the last stage only, the network by the third
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imputer.errors import InputError, ModelError, UsageError
+from imputer.errors import InputError, UsageError
 from imputer.io.dispatch import in_order_of, is_dicom, load
 from imputer.methods.base import Method, RunOptions, check_style, choose_precision
 from imputer.modality import Modality
@@ -23,6 +22,16 @@ from imputer.preprocess.orient import Orient
 from imputer.report.provenance import RunRecord
 from imputer.results import Images, Plan, check_outputs, kinds_of, plan_of, write_results
 from imputer.scope import scope_warnings, target_warnings
+from imputer.sources import (
+    Companion,
+    Given,
+    case_of,
+    check_sources,
+    holds_dicom,
+    modality_of,
+    read_companions,
+    stack_of,
+)
 from imputer.style import read_style, style_stack
 from imputer.told import notes_of, record_of, synthesis_of
 from imputer.volume import Volume
@@ -95,13 +104,21 @@ class Loaded:
     plan : the files to write, checked.
     started : time.monotonic() when the case began.
     style : scan of the target whose look the result shall have; None: that of the training data.
+    beside : the sources beside the first one, on its grid.
     """
 
     volume: Volume
     like: Volume | None
     plan: Plan
     started: float
+    beside: tuple[Companion, ...] = ()
     style: Volume | None = None
+
+    @property
+    def roles(self) -> tuple[Modality, ...]:
+        """Which contrasts the sources are, the first one's before the others."""
+        assert self.volume.modality is not None
+        return self.volume.modality, *(each.role for each in self.beside)
 
 
 @dataclass(frozen=True)
@@ -117,36 +134,46 @@ class Prepared:
     outcome: Outcome
 
 
-def read_case(source: Path | Volume, output: Path | None, settings: Settings) -> Loaded:
-    """Read the source, after checking that its outputs can be written.
+def read_case(source: Path | Volume, output: Path | None, settings: Settings, beside: Sequence[Given] = ()) -> Loaded:
+    """Read the source, and those beside it, after checking that its outputs can be written.
 
     Raises
     ------
     ImputerError
         UsageError, InputError or OutputError.
     """
-    return read_cases(source, {settings.to: output}, settings)[settings.to]
+    return read_cases(source, {settings.to: output}, settings, beside)[settings.to]
 
 
 def read_cases(
-    source: Path | Volume, outputs: Mapping[Modality, Path | None], settings: Settings
+    source: Path | Volume,
+    outputs: Mapping[Modality, Path | None],
+    settings: Settings,
+    beside: Sequence[Given] = (),
 ) -> dict[Modality, Loaded]:
-    """Read a source once for several targets, each with its output; else as `read_case`, but for `settings.to`."""
+    """Read a source once for several targets, each with its output; else as `read_case`, but for `settings.to`.
+
+    `beside` are more sources of the same case, which are brought onto the grid of the first one.
+    """
     started = time.monotonic()
     has_reference = settings.reference_dicom is not None
     plans, kinds = {}, {}
     for target, output in outputs.items():
-        kinds[target] = kinds_of(settings.output_types, output, is_dicom=_is_dicom(source), has_reference=has_reference)
+        kinds[target] = kinds_of(
+            settings.output_types, output, is_dicom=holds_dicom(source), has_reference=has_reference
+        )
         plans[target] = plan_of(output, kinds[target], samples=settings.samples, preview=settings.preview)
-        check_outputs(plans[target], None if isinstance(source, Volume) else source, overwrite=settings.overwrite)
+        for each in (source, *(given.source for given in beside)):
+            check_outputs(plans[target], None if isinstance(each, Volume) else each, overwrite=settings.overwrite)
     paths = [path for plan in plans.values() for path in plan.paths()]
     if len(set(paths)) < len(paths):
         raise UsageError("Several targets would be written to one file.", remedy="Give each a name of its own.")
     volume = _loaded(source, settings, tuple(outputs))
     like = _like(volume, settings) if any("dicom" in each for each in kinds.values()) else None
     style = read_style(settings.style_from, tuple(outputs)) if settings.style_from is not None else None
+    companions = read_companions(volume, beside, tuple(outputs), force=settings.force)
     return {
-        target: Loaded(volume, like if "dicom" in kinds[target] else None, plans[target], started, style)
+        target: Loaded(volume, like if "dicom" in kinds[target] else None, plans[target], started, companions, style)
         for target in outputs
     }
 
@@ -157,15 +184,20 @@ def model_for(
     model: str | Path | None,
     anatomy: str | None = None,
     *,
+    beside: Sequence[Modality] = (),
     offline: bool = False,
     progress: Progress | None = None,
     at_hand: Mapping[str, Path] | None = None,
 ) -> Found:
-    """Find the model of a case: the one that is named, else the best fitting one. Raises ModelError."""
+    """Find the model of a case: the one that is named, else the best fitting one. Raises ModelError.
+
+    `beside` are the contrasts of more sources, which it has to take together with the first one.
+    """
     return find_model(
         model,
         volume.modality if volume.modality != target else None,  # of a style its own contrast is made, of any model
         target,
+        beside=beside,
         spacing_mm=Orient().spacing(volume.affine),
         anatomy=anatomy,
         offline=offline,
@@ -184,35 +216,37 @@ def prepare_case(
     Raises
     ------
     ImputerError
-        ModelError where the method makes another pair, InputError where the case is outside the method's scope,
-        UsageError or DeviceError for settings that make no sense.
+        ModelError where the method takes other sources or makes another target, InputError where the case is outside
+        the method's scope, UsageError or DeviceError for settings that make no sense.
     """
     volume = case.volume
     if case.style is not None:
         check_style(method)
-    _check_pair(method, volume, settings.to)
+    check_sources(method, case.roles, settings.to)
     sizes_are_told = found is not None and found.entry is not None
-    scope = scope_warnings(volume, method, force=settings.force, sizes_are_told=sizes_are_told)
+    others = [each.volume for each in case.beside]
+    scope = scope_warnings(volume, method, others, force=settings.force, sizes_are_told=sizes_are_told)
     scope += [*target_warnings(settings.to), *(found.cautions if found else ())]
-    options = _options(volume, method, settings)
+    scope += [caution for each in case.beside for caution in each.cautions]
+    options = _options(case, method, settings)
     if case.style is not None:
         style, of_style = style_stack(case.style, method, force=settings.force)
         options, scope = replace(options, style=style), [*scope, *of_style]
     sampling = method.sampling(options)
     if sampling.steps == 0 and settings.samples > 1:
         raise UsageError("Without a sampler all samples are the same.", remedy="Leave --samples out.")
-    if before is not None and before.method.recipe == method.recipe:
+    if before is not None and _fed_alike(before.method, method):
         stack, undo = before.stack, before.undo
     else:
-        stack, undo = method.recipe.forward(volume)
+        stack, undo = stack_of(method, volume, case.beside)
     run = RunRecord(
         sampling.steps, settings.samples, settings.seed, options.precision, str(method.device), 0.0,
         sampling.name, sampling.eta,
     )  # fmt: skip
     outcome = Outcome(
         volume,
-        record=record_of(volume, settings.to, method, run, scope, undo, case.style),
-        warnings=[*_licence_warnings(method), *scope, *notes_of(volume)],
+        record=record_of(volume, case.beside, settings.to, method, run, scope, undo, case.style),
+        warnings=[*_licence_warnings(method), *scope, *notes_of(volume, case.beside)],
         reasons=found.reasons if found else (),
         planned=case.plan.paths(),
         images=case.plan.images(),
@@ -243,23 +277,18 @@ def finish_case(prepared: Prepared, drawn: list[NDArray[np.float32]], settings: 
     undone = [method.recipe.inverse(each, prepared.undo, volume, scale=method.output_scale) for each in drawn]
     result, std = _combine(volume, settings.to, undone)
     outcome.record["seconds"] = round(time.monotonic() - case.started, 3)
-    images = Images(volume, result, std, in_order_of(result, like) if like is not None else None)
+    series = in_order_of(result, like) if like is not None else None
+    images = Images(volume, result, std, series, tuple(each.placed for each in case.beside))
     more = write_results(
         images,
         case.plan,
         outcome.record,
-        synthesis_of(volume, settings.to, method, prepared.run) if like is not None else None,
+        synthesis_of(case.roles, settings.to, method, prepared.run) if like is not None else None,
         series_number=settings.series_number,
         overwrite=settings.overwrite,
     )
     files: dict[str, Any] = {name: getattr(case.plan, name) for name in ("sidecar", "preview", "std", "series")}
     return replace(outcome, volume=result, path=case.plan.volume, warnings=[*outcome.warnings, *more], **files)
-
-
-def _is_dicom(source: Path | Volume) -> bool:
-    if isinstance(source, Volume):
-        return source.origin is not None and source.origin.format == "dicom"
-    return is_dicom(source)
 
 
 def _loaded(source: Path | Volume, settings: Settings, targets: Sequence[Modality]) -> Volume:
@@ -276,14 +305,14 @@ def _loaded(source: Path | Volume, settings: Settings, targets: Sequence[Modalit
         series, select = (settings.series, settings.select) if of_source else (None, ())
         volume = load(source, series=series, select=select, fits=fits)
     other_than = targets if settings.style_from is None else ()  # a scan may be given another look
-    return replace(volume, modality=_source_modality(volume, said, other_than))
+    return replace(volume, modality=modality_of(volume, said, other_than))
 
 
 def _like(volume: Volume, settings: Settings) -> Volume:
     """Return the DICOM series, as a volume, that DICOM output takes its headers from; checked before any work."""
     if settings.reference_dicom is None:
         return volume
-    if _is_dicom(volume):
+    if holds_dicom(volume):
         raise UsageError("The input is a DICOM series itself.", remedy="Leave --reference-dicom out.")
     if not is_dicom(settings.reference_dicom):
         raise InputError("The reference is no DICOM series.", remedy="Give a folder, a zip or a multi-frame file.")
@@ -295,17 +324,6 @@ def _like(volume: Volume, settings: Settings) -> Volume:
     )
     in_order_of(volume, like)  # raises where the grids differ
     return like
-
-
-def _source_modality(volume: Volume, said: Modality | None, targets: Sequence[Modality]) -> Modality:
-    source = said if said is not None else volume.modality
-    if source is None:
-        name = volume.origin.path.name if volume.origin else "the volume"
-        by = "sequence parameters" if _is_dicom(volume) else "name"
-        raise InputError(f"The modality of {name} cannot be told from its {by}.", remedy="Say it, e.g. --from t1.")
-    if source in targets:
-        raise UsageError(f"Source and target are both {source}.", remedy="Ask for another modality with --to.")
-    return source
 
 
 def _batch_size(batch_size: int | str) -> int | None:
@@ -321,11 +339,16 @@ def _batch_size(batch_size: int | str) -> int | None:
     return number
 
 
-def _options(volume: Volume, method: Method, settings: Settings) -> RunOptions:
+def _fed_alike(one: Method, other: Method) -> bool:
+    """Whether two models take the same stack of the same sources."""
+    return (one.recipe, one.joint) == (other.recipe, other.joint) and (not one.joint or one.sources == other.sources)
+
+
+def _options(case: Loaded, method: Method, settings: Settings) -> RunOptions:
     return RunOptions(
-        case=_case(volume),
+        case=case_of(case.volume, case.beside),
         target=settings.to,
-        source=volume.modality,
+        source=case.volume.modality,
         seed=settings.seed,
         steps=settings.steps,
         sampler=settings.sampler,
@@ -335,28 +358,9 @@ def _options(volume: Volume, method: Method, settings: Settings) -> RunOptions:
     )
 
 
-def _check_pair(method: Method, volume: Volume, target: Modality) -> None:
-    if volume.modality not in method.sources or target not in method.targets:
-        made = f"{_any_of(method.sources)} to {_any_of(method.targets)}"
-        raise ModelError(f"Model {method.identity.id} goes from {made}, not from {volume.modality} to {target}.")
-
-
-def _any_of(modalities: Sequence[Modality]) -> str:
-    *others, last = modalities
-    return f"{', '.join(others)} or {last}" if others else str(last)
-
-
 def _licence_warnings(method: Method) -> list[str]:
     identity = method.identity
     return [non_commercial_notice(identity.id, identity.licence)] if identity.non_commercial else []
-
-
-def _case(volume: Volume) -> str:
-    """Identify a case by its voxels in a common order, so that a renamed or converted file gives the same result."""
-    array = Orient().forward(volume)[0].array
-    digest = hashlib.sha256(repr(array.shape).encode())
-    digest.update(np.asfortranarray(array).T.data)
-    return digest.hexdigest()
 
 
 def _draws(

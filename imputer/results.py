@@ -57,6 +57,7 @@ class Images:
     Parameters
     ----------
     source, result, std : volumes of one grid, the source's; `std` None for one sample.
+    beside : more sources, on the grid of the first one.
     series : of DICOM output, the result in the order of the DICOM series that it shall be like; else None.
     """
 
@@ -64,6 +65,7 @@ class Images:
     result: Volume
     std: Volume | None = None
     series: Volume | None = None
+    beside: tuple[Volume, ...] = ()
 
 
 def kinds_of(
@@ -159,7 +161,9 @@ def write_results(
     """
     source, result = images.source, images.result
     fresh = [path for path in plan.paths() if not path.exists()]
-    description = f"synthetic {result.modality} from {source.modality}, imputer, not for diagnosis"
+    sources = (source, *images.beside)
+    given = "+".join(str(each.modality) for each in sources)
+    description = f"synthetic {result.modality} from {given}, imputer, not for diagnosis"
     warnings: tuple[str, ...] = ()
     try:
         if plan.series is not None:
@@ -169,7 +173,7 @@ def write_results(
         if plan.std is not None and images.std is not None:
             save(images.std, plan.std, like=source, description="std of " + description, overwrite=overwrite)
         if plan.preview is not None:
-            columns = [(str(source.modality), source), (f"{result.modality}, synthetic", result)]
+            columns = [*((str(each.modality), each) for each in sources), (f"{result.modality}, synthetic", result)]
             mosaic(columns, plan.preview, overwrite=overwrite)
         if plan.volume is not None:
             save(result, plan.volume, like=source, description=description, overwrite=overwrite)

@@ -19,8 +19,10 @@ LEAST_VOXELS = 16  # of a model in 3-D, along each axis: one voxel where its lat
 COARSEST = 2.0  # voxels of a model in 3-D that a slice may be thick where the model does not state its limits
 
 
-def scope_warnings(volume: Volume, method: Method, *, force: bool, sizes_are_told: bool) -> list[str]:
-    """Tell what about the input is outside the model's scope.
+def scope_warnings(
+    volume: Volume, method: Method, others: Sequence[Volume] = (), *, force: bool, sizes_are_told: bool
+) -> list[str]:
+    """Tell what about the input, and the `others` that enter together with it, is outside the model's scope.
 
     `sizes_are_told` means that the choice of the model has compared the sizes of the voxels with those that it states.
 
@@ -31,6 +33,8 @@ def scope_warnings(volume: Volume, method: Method, *, force: bool, sizes_are_tol
     """
     is_of_heads = method.identity.scope.get("body_part") == "head"
     hopeless = [*(_no_head(volume) if is_of_heads else []), *_too_thin(volume, method)]
+    if is_of_heads:
+        hopeless += [f"{other.modality}: {text}" for other in others for text in _no_head(other)]
     if hopeless and not force:
         raise InputError(" ".join(hopeless), remedy="Check the input, or add --force.")
     return hopeless + _sizes(volume, method, are_told=sizes_are_told)

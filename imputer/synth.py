@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from imputer.case import (
+    Loaded,
     Outcome,
     Prepared,
     Settings,
@@ -17,9 +18,11 @@ from imputer.case import (
     prepare_case,
     read_cases,
 )
+from imputer.errors import UsageError
 from imputer.methods.base import Method, choose_device
 from imputer.modality import Modality, parse_modality
 from imputer.pretrained.load import build_model
+from imputer.sources import Given, check_roles
 from imputer.volume import Volume
 from imputer.weights.find import Found
 from imputer.weights.hub import Progress
@@ -28,7 +31,7 @@ __all__ = ["Outcome", "synthesise", "synthesise_each"]
 
 
 def synthesise(
-    source: Path | str | Volume,
+    source: Path | str | Volume | Mapping[str, Path | str | Volume],
     *,
     to: Modality | str,
     from_: Modality | str | None = None,
@@ -60,7 +63,8 @@ def synthesise(
 
     Parameters
     ----------
-    source : file, DICOM folder or zip, or volume of the contrast that is there.
+    source : file, DICOM folder or zip, or volume of the contrast that is there; for a model that takes several together
+        a mapping from modality to each, of which the first gives the grid and the headers of the result.
     to, from_ : modalities; `from_` None: told by the file's name or the sequence parameters of a DICOM series.
     model : id, `hf://owner/repo[@revision]`, model package or loaded method; None: the best fitting one.
     style_from : scan of the contrast `to` whose look the result shall have, of a model of DisDiff; "t2=PATH" says what
@@ -74,7 +78,7 @@ def synthesise(
     samples : draw several; the result is their mean, and the standard deviation is written beside it.
     output : NIfTI file or DICOM folder to write, with its sidecar; None: only return the volume.
     output_types : of "nifti" and "dicom"; empty: NIfTI where `output` is named so, else as the input is.
-    series, select : which DICOM series (UID, number or description), and which of several volumes in it.
+    series, select : which DICOM series (UID, number or description), and which of several volumes in it; of the first.
     reference_dicom : DICOM series that a source of another kind was converted from, for DICOM output.
     series_number : of the new DICOM series; None: told by that of the source.
     overwrite : replace existing files.
@@ -90,9 +94,10 @@ def synthesise(
     ImputerError
         UsageError, InputError, ModelError, DeviceError or OutputError; nothing half-written remains.
     """
+    first, *others = _given(source, from_)
     settings = Settings(
         to=parse_modality(str(to)),
-        from_=parse_modality(str(from_)) if from_ is not None else None,
+        from_=first.role,
         style_from=str(style_from) if style_from is not None else None,
         steps=steps,
         sampler=sampler,
@@ -111,12 +116,30 @@ def synthesise(
         force=force,
     )
     outcomes = synthesise_each(
-        source if isinstance(source, Volume) else Path(source),
+        first.source,
         {settings.to: Path(output) if output is not None else None},
         settings,
+        beside=others,
         model=model, device=device, anatomy=anatomy, offline=offline, dry_run=dry_run, progress=progress,
     )  # fmt: skip
     return next(outcomes)
+
+
+def _given(
+    source: Path | str | Volume | Mapping[str, Path | str | Volume], from_: Modality | str | None
+) -> list[Given]:
+    """The sources as they were given, the first one first."""
+    if not isinstance(source, Mapping):
+        role = parse_modality(str(from_)) if from_ is not None else None
+        return [Given(source if isinstance(source, Volume) else Path(source), role)]
+    if not source or from_ is not None:
+        raise UsageError("The sources are none, or named twice.", remedy="Give {'t1': path, ...}, and leave from_ out.")
+    given = [
+        Given(each if isinstance(each, Volume) else Path(each), parse_modality(str(role)))
+        for role, each in source.items()
+    ]
+    check_roles(each.role for each in given)
+    return given
 
 
 def synthesise_each(
@@ -124,6 +147,7 @@ def synthesise_each(
     outputs: Mapping[Modality, Path | None],
     settings: Settings,
     *,
+    beside: Sequence[Given] = (),
     model: str | Path | Method | None = None,
     device: str = "auto",
     anatomy: str | None = None,
@@ -139,7 +163,8 @@ def synthesise_each(
     Parameters
     ----------
     outputs : modalities to make, each with the file or DICOM folder to write; None: only return the volume.
-    settings : of all of them; `to` is not used.
+    settings : of all of them; `to` is not used, `from_` is what the first source is.
+    beside : more sources of the same case, for a model that takes several together.
     model, device, anatomy, offline, dry_run, progress : as in `synthesise`.
 
     Raises
@@ -148,11 +173,11 @@ def synthesise_each(
         As `synthesise`.
     """
     started = time.monotonic()
-    cases = read_cases(source, outputs, settings)
+    cases = read_cases(source, outputs, settings, beside)
     loaded: dict[Path, Method] = {}
     every: list[tuple[Prepared, Settings]] = []
     for target, case in cases.items():
-        method, found = _method(model, case.volume, target, device, anatomy, loaded, offline=offline, progress=progress)
+        method, found = _method(model, case, target, device, anatomy, loaded, offline=offline, progress=progress)
         own = replace(settings, to=target)
         every.append((prepare_case(case, method, found, own, every[-1][0] if every else None), own))
     if dry_run:
@@ -170,7 +195,7 @@ def _made(every: list[tuple[Prepared, Settings]], seconds: float, progress: Prog
 
 def _method(
     model: str | Path | Method | None,
-    volume: Volume,
+    case: Loaded,
     target: Modality,
     device: str,
     anatomy: str | None,
@@ -183,7 +208,8 @@ def _method(
     if model is not None and not isinstance(model, str | Path):
         return model, None
     place = choose_device(device)
-    found = model_for(volume, target, model, anatomy, offline=offline, progress=progress)
+    beside = case.roles[1:]
+    found = model_for(case.volume, target, model, anatomy, beside=beside, offline=offline, progress=progress)
     if found.path not in loaded:
         loaded[found.path] = build_model(found, place)
     return loaded[found.path], found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from imputer import __version__
 from imputer.methods.base import Method
 from imputer.modality import Modality
 from imputer.report.provenance import ModelRecord, RunRecord, sidecar, software_versions, source_record
+from imputer.sources import Companion
 from imputer.volume import Volume
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 def record_of(
     volume: Volume,
+    beside: Sequence[Companion],
     target: Modality,
     method: Method,
     run: RunRecord,
@@ -23,11 +26,12 @@ def record_of(
     undo: list[dict[str, Any]],
     style: Volume | None = None,
 ) -> dict[str, Any]:
-    """Content of the sidecar; `scope` tells what about the input, or the reference scan `style`, is outside of it."""
+    """Content of the sidecar; `scope` tells what about the sources, or the reference scan `style`, is outside of it."""
     assert volume.modality is not None
     identity = method.identity
     return sidecar(
         source=_source_record(volume),
+        sources=_sources(volume, beside) if method.joint else None,
         style=None if style is None else _source_record(style),
         from_=volume.modality,
         to=target,
@@ -50,13 +54,29 @@ def record_of(
         undo=undo,
         outside=next((step["outside"] for step in undo if "outside" in step), None),
         versions=software_versions(),
-        notes=notes_of(volume),
+        notes=notes_of(volume, beside),
     )
 
 
-def notes_of(volume: Volume) -> tuple[str, ...]:
-    """What was changed on reading."""
-    return volume.origin.notes if volume.origin else ()
+def notes_of(volume: Volume, beside: Sequence[Companion] = ()) -> tuple[str, ...]:
+    """What was changed on reading; of sources beside the first one with their contrast before it."""
+    own = volume.origin.notes if volume.origin else ()
+    return *own, *(f"{each.role}: {note}" for each in beside for note in notes_of(each.volume))
+
+
+def _sources(volume: Volume, beside: Sequence[Companion]) -> list[dict[str, Any]]:
+    """What entered together, the first one first: contrast, file, and how far it shows what the first one shows."""
+    first = {"modality": str(volume.modality), **(_source_record(volume) or {})}
+    others = [
+        {
+            "modality": str(each.role),
+            **(_source_record(each.volume) or {}),
+            "covered": round(each.overlap.covered, 4),
+            "dice": round(each.overlap.dice, 4),
+        }
+        for each in beside
+    ]
+    return [first, *others]
 
 
 def _source_record(volume: Volume) -> dict[str, Any] | None:
@@ -69,14 +89,13 @@ def _source_record(volume: Volume) -> dict[str, Any] | None:
     return source_record(origin.path)
 
 
-def synthesis_of(volume: Volume, target: Modality, method: Method, run: RunRecord) -> Synthesis:
-    """Say what a DICOM series has to tell of how it was made."""
+def synthesis_of(sources: Sequence[Modality], target: Modality, method: Method, run: RunRecord) -> Synthesis:
+    """Say what a DICOM series has to tell of how it was made, from the first source and those beside it."""
     from imputer.io.dicom.write import Synthesis  # here: who writes NIfTI needs no DICOM library
 
-    assert volume.modality is not None
     identity = method.identity
     return Synthesis(
-        source=volume.modality,
+        source=sources[0],
         target=target,
         model_id=identity.id,
         model_version=identity.version,
@@ -85,4 +104,5 @@ def synthesis_of(volume: Volume, target: Modality, method: Method, run: RunRecor
         seed=run.seed,
         imputer_version=__version__,
         licence=identity.licence,
+        beside=tuple(sources[1:]),
     )

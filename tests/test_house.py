@@ -48,6 +48,7 @@ PARTS = {
     "told": "synth",
     "scope": "synth",
     "style": "synth",
+    "sources": "synth",
 }
 GROUND = ("errors", "modality", "files", "seeds", "safetensors_header", "plain_zip")
 WITHOUT_TORCH = (*GROUND, "volume", "io", "preprocess", "phantom", "weights", "report", "cli")

@@ -24,6 +24,7 @@ class Job:
     target : modality to make.
     output : NIfTI file, or folder of the DICOM series, as `imputer.case.read_case` takes it.
     series : DICOM series to take; None: the one that fits.
+    beside : more sources that enter together with the first one, and where they are.
     may_replace : whether what lies at the outputs, if anything, was made by this very run and may be replaced.
     """
 
@@ -35,6 +36,7 @@ class Job:
     output: Path
     series: str | None = None
     may_replace: bool = False
+    beside: tuple[tuple[Modality, Path], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ UNTOLD_STUDY = "the headers of the study tell no contrast; say what to make with
 UNTOLD = "unknown"  # modality of a source that only reading tells
 
 Pairs = Callable[[Modality, Modality], bool]
+Together = Callable[[Modality, Modality, Collection[Modality]], tuple[Modality, ...] | None]
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Plan:
                     "case": job.case,
                     "source": job.source.relative_to(self.root).as_posix(),
                     "from": job.role,
+                    **({"with": [role for role, _ in job.beside]} if job.beside else {}),
                     "to": job.target,
                     "output": job.output.relative_to(self.out).as_posix(),
                 }
@@ -152,6 +154,7 @@ class _Asked:
     completing: bool
     from_: Modality | None
     pairs: Pairs
+    together: Together
 
 
 def plan(
@@ -162,6 +165,7 @@ def plan(
     from_: Modality | None = None,
     out: Path,
     pairs: Pairs,
+    together: Together = lambda source, target, there: (),
     kinds: Sequence[str] = (),
     brats: bool = False,
 ) -> Plan:
@@ -174,6 +178,8 @@ def plan(
     from_ : source to start from; None: the best one by `PREFERRED`. Also the modality of images that tell none.
     out : folder of the results.
     pairs : tells whether there is a model from one modality to another.
+    together : of a source, a target and the contrasts that a case has: those that enter beside the source; None where
+        its model needs more than there is.
     kinds : output types, "nifti" and "dicom"; empty: as the input is.
     brats : names of the results as in BraTS; see `imputer.io.outputs.output_of`.
 
@@ -189,7 +195,7 @@ def plan(
     wanted = tuple(dict.fromkeys((*targets, *complete)))
     if targets and from_ in targets:
         raise UsageError(f"Source and target are both {from_}.", remedy="Ask for another modality with --to.")
-    asked = _Asked(wanted, bool(complete), from_, cache(pairs))
+    asked = _Asked(wanted, bool(complete), from_, cache(pairs), together)
     for target in targets:
         _check_model(target, asked)
     out = Path(out)
@@ -234,8 +240,13 @@ def _draft(case: Case, asked: _Asked, place: Callable[[Case, Modality, Path], Pa
             draft.cannot[target] = source
             continue
         role, path = source
+        there = case.scans if asked.from_ is None else ()
+        beside = () if role is None else asked.together(role, target, there)
+        if beside is None:
+            draft.cannot[target] = "the model needs more sources than there are"
+            continue
         job = Job(f"{case.id}:{target}", case.id, path, role, target, place(case, target, path))
-        draft.jobs[target] = job
+        draft.jobs[target] = replace(job, beside=tuple((other, case.scans[other]) for other in beside))
     return draft
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -66,8 +66,19 @@ def plan_batch(batch: Batch) -> Plan:
 def _planned(batch: Batch, entries: Sequence[Entry]) -> Plan:
     cohort = find_cohort(batch.root, layout=batch.layout, participants=batch.participants, out=batch.out)
 
+    # Several sources enter where that is asked for: a model that was brought in shall not change what batches make.
+    joint = [entry for entry in entries if not entry.any_one_source and batch.model is not None]
+
     def pairs(source: Modality, target: Modality) -> bool:
-        return any(makes(entry, source, target) for entry in entries)
+        takes = any(source in entry.sources and target in entry.targets for entry in joint)
+        return takes or any(makes(entry, source, target) for entry in entries)
+
+    def together(source: Modality, target: Modality, there: Collection[Modality]) -> tuple[Modality, ...] | None:
+        for entry in joint:
+            others = tuple(each for each in entry.sources if each in there and each != source)
+            if makes(entry, source, target, others):
+                return others
+        return () if any(makes(entry, source, target) for entry in entries) else None
 
     return plan(
         cohort,
@@ -76,6 +87,7 @@ def _planned(batch: Batch, entries: Sequence[Entry]) -> Plan:
         from_=batch.from_,
         out=batch.out,
         pairs=pairs,
+        together=together,
         kinds=batch.case.output_types,
         brats=batch.brats_names,
     )

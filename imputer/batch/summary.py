@@ -141,9 +141,11 @@ def _relative(path: Path, root: Path) -> str:
 def command_of(job: Job, batch: Batch) -> str:
     """The command that makes one case alone, for a POSIX shell."""
     output = job.output if is_nifti_name(job.output) else job.output.parent  # of DICOM: where its folder lies
-    words = ["imputer", "synth", str(job.source), "--to", str(job.target), "--output", str(output)]
+    sources = [f"{role}={path}" for role, path in ((job.role, job.source), *job.beside)]
+    inputs = sources if job.beside else [str(job.source)]
+    words = ["imputer", "synth", *inputs, "--to", str(job.target), "--output", str(output)]
     for name, value in (
-        ("--from", job.role),
+        ("--from", None if job.beside else job.role),
         ("--series", job.series),
         ("--model", batch.model),
         ("--style-from", batch.case.style_from),

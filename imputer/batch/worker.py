@@ -23,6 +23,7 @@ from imputer.errors import DeviceError, ImputerError, is_out_of_memory
 from imputer.methods.base import Method, choose_device, use_cpu_threads
 from imputer.pretrained.load import build_model
 from imputer.results import kinds_of, plan_of
+from imputer.sources import Given
 from imputer.weights.find import Found
 
 ROOM = 1  # cases between two stages
@@ -148,11 +149,13 @@ class Worker:
         with more threads than cores both would wait for each other in a slow way.
         """
         job = piece.job
-        case = read_case(job.source, job.output, self._settings(job))
+        beside = [Given(path, role) for role, path in job.beside]
+        case = read_case(job.source, job.output, self._settings(job), beside)
         given = self.settings
         found = model_for(
-            case.volume, job.target, given.model, given.anatomy, offline=given.offline, at_hand=self._files
-        )
+            case.volume, job.target, given.model, given.anatomy,
+            beside=case.roles[1:], offline=given.offline, at_hand=self._files,
+        )  # fmt: skip
         piece.loaded = (case, found)
         if found.path in self._methods:
             self._fit(piece)

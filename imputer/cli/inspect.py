@@ -124,10 +124,11 @@ def _grid(
 def _models(path: Path, affine: NDArray[Any], source: Modality, ending: str) -> list[dict[str, Any]]:
     """The best model for each contrast that can be made, why it is the best, and what it would write."""
     from imputer.preprocess.orient import Orient
-    from imputer.weights.choice import choose, makes
+    from imputer.weights.choice import choose, lacking, makes
     from imputer.weights.store import all_entries
 
-    entries = [entry for entry in all_entries() if entry.is_runnable and makes(entry, source, None)]
+    runnable = [entry for entry in all_entries() if entry.is_runnable]
+    entries = [entry for entry in runnable if makes(entry, source, None)]
     targets = dict.fromkeys(target for entry in entries for target in entry.targets if target != source)
     found = []
     for target in targets:
@@ -139,6 +140,11 @@ def _models(path: Path, affine: NDArray[Any], source: Modality, ending: str) -> 
                 "output": str(path.parent / (synthetic_name(path, target) + ending)),
                 "reasons": list(choice.reasons),
                 "cautions": list(choice.cautions),
+                "together": [
+                    {"id": entry.id, "with": list(map(str, lacking(entry, [source])))}
+                    for entry in runnable
+                    if lacking(entry, [source]) and source in entry.sources and target in entry.targets
+                ],
             }
         )
     return found
@@ -183,4 +189,5 @@ def _readable(record: dict[str, Any]) -> dict[str, object]:
 
 def _line(model: dict[str, Any]) -> str:
     cautions = "".join(f"; caution: {caution}" for caution in model["cautions"])
-    return f"{model['id']} -> {model['output']}{cautions}"
+    more = "".join(f"; together with {' and '.join(each['with'])}: {each['id']}" for each in model["together"])
+    return f"{model['id']} -> {model['output']}{more}{cautions}"

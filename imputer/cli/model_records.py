@@ -49,6 +49,8 @@ def record_of(entry: Entry) -> dict[str, Any]:
         "to": entry.target_text,
         "sources": [str(each) for each in entry.sources],
         "targets": [str(each) for each in entry.targets],
+        "joint": not entry.any_one_source,
+        "required": [str(each) for each in entry.needed],
         "version": entry.version,
         "scope": asdict(entry.scope),
         "trained_on": entry.trained_on,

@@ -16,15 +16,21 @@ from imputer.modality import Modality, parse_modality, split_role
 
 if TYPE_CHECKING:
     from imputer.case import Outcome, Settings
+    from imputer.sources import Given
 
 app = typer.Typer()
 
 Jobs = list[tuple[Modality, Path]]  # each target with the file that it is written to
-_OF_THE_RUN = ("model", "device", "anatomy", "offline", "dry_run")  # options that are arguments of the spine itself
+# Options that are arguments of the spine itself.
+_OF_THE_RUN = ("beside", "model", "device", "anatomy", "offline", "dry_run")
 
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="INPUT", help="Volume (.nii, .nii.gz, .mha, .nrrd, .mgz), or a DICOM folder, zip or file."),
+    typer.Argument(
+        metavar="[MOD=]INPUT",
+        help="Volume (.nii, .nii.gz, .mha, .nrrd, .mgz), or a DICOM folder, zip or file. Several contrasts for a model "
+        "that takes them together.",
+    ),
 ]
 NamedInputs = Annotated[
     list[str] | None,
@@ -67,15 +73,20 @@ def synth(
     log_json: options.LogJson = False,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Make a contrast that is missing from one that is there.
+    """Make a contrast that is missing from one that is there, or from several.
 
     Writes t1_synth-t2.nii.gz beside t1.nii.gz, on the grid of the input, with a .json of how it was made; from a DICOM
     series, a new series in a folder beside it. The paths of the volumes go to stdout, one a line; everything else to
     stderr. The result is synthetic: not for diagnosis.
 
+    Several inputs, each another contrast, go into a model that takes them together; t1=PATH says what one is where its
+    name does not. The first one gives the grid. They are put onto it by their headers, and not registered.
+
     Example: imputer synth t1.nii.gz --to t2
     """
-    source, origin = _one_input(inputs or [], named or [], from_)
+    given_inputs = _inputs(inputs or [], named or [], from_)
+    source, origin = given_inputs[0]
+    beside = _beside(given_inputs)
     kinds = _kinds(source, output_type or [], output, reference_dicom)
     jobs = _jobs(source, options.chosen_targets(to), output, kinds)
     options.checked_device(device)
@@ -139,18 +150,30 @@ def _say(outcome: Outcome, report: Reporter, *, dry_run: bool) -> None:
         typer.echo(str(image))
 
 
-def _one_input(inputs: list[str], named: list[str], from_: str | None) -> tuple[Path, Modality | None]:
-    """The input file and the modality that was given for it, if any; UsageError unless there is exactly one."""
-    given = [*inputs, *named]
+def _inputs(inputs: list[str], named: list[str], from_: str | None) -> list[tuple[Path, Modality | None]]:
+    """The inputs, at least one, each with the modality that was given for it, if any; UsageError for contradictions."""
+    given = [split_role(text) for text in [*inputs, *named]]
     if not given:
         raise UsageError("There is no input.", remedy="Example: imputer synth t1.nii.gz --to t2.")
-    if len(given) > 1:
-        raise UsageError(f"{len(given)} inputs are given, but this version makes a volume from one input only.")
-    path, role = split_role(given[0])
     said = parse_modality(from_) if from_ is not None else None
-    if role is not None and said is not None and role is not said:
+    if said is None:
+        return given
+    if len(given) > 1:
+        raise UsageError("--from says what one input is.", remedy="With several write t1=PATH for each.")
+    path, role = given[0]
+    if role is not None and role is not said:
         raise UsageError(f"The input is said to be {role.value} and, by --from, {said.value}.", remedy="Say it once.")
-    return path, said or role
+    return [(path, said)]
+
+
+def _beside(inputs: list[tuple[Path, Modality | None]]) -> list[Given]:
+    """The sources beside the first one; UsageError where two are said to be the same contrast."""
+    if len(inputs) == 1:
+        return []
+    from imputer.sources import Given, check_roles
+
+    check_roles(role for _, role in inputs)
+    return [Given(path, role) for path, role in inputs[1:]]
 
 
 def _kinds(source: Path, asked: list[str], output: Path | None, reference: Path | None) -> tuple[str, ...]:

@@ -30,7 +30,12 @@ _DATA = "The data"
 _NETWORK = "The training"
 
 Source = Annotated[
-    Path, typer.Option(metavar="DIR", rich_help_panel=_DATA, help="Folder of volumes of the first contrast (--from).")
+    list[Path],
+    typer.Option(
+        metavar="DIR",
+        rich_help_panel=_DATA,
+        help="Folder of volumes of the first contrast (--from). One for each --from, or one for all.",
+    ),
 ]
 Target = Annotated[
     Path, typer.Option(metavar="DIR", rich_help_panel=_DATA, help="Folder of volumes of the second contrast (--to).")
@@ -39,8 +44,13 @@ RunFolder = Annotated[
     Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run: settings, log, checkpoints, models.")
 ]
 From = Annotated[
-    str,
-    typer.Option("--from", metavar="MOD", autocompletion=options.complete_modality, help="Modality in --source."),
+    list[str],
+    typer.Option(
+        "--from",
+        metavar="MOD",
+        autocompletion=options.complete_modality,
+        help="Modality in --source. Several enter together (SynDiff, --paired).",
+    ),
 ]
 To = Annotated[
     str, typer.Option("--to", metavar="MOD", autocompletion=options.complete_modality, help="Modality in --target.")
@@ -129,7 +139,7 @@ def syndiff(
     source: Source,
     target: Target,
     output: RunFolder,
-    from_: From = "t1",
+    from_: From = ["t1"],  # noqa: B006 - Typer never changes it
     to: To = "t2",
     paired: Paired = False,
     register: Register = False,
@@ -154,14 +164,17 @@ def syndiff(
     """Train SynDiff on two folders of NIfTI volumes; one run gives both directions.
 
     Volumes may differ in size and pixel spacing; folders are searched with their sub-folders. Prints the paths of
-    the models.
+    the models. With --paired several sources may enter together; any of them may be missing later, and in some cases.
 
     Example: imputer train syndiff --source scans/t1 --target scans/t2 --output run
     """
     from imputer.train.config import TrainConfig
 
     config = TrainConfig(**_slice_data(locals()))
-    more = {"direction": direction, "initial": str(initial) if initial is not None else None}
+    more = {
+        "direction": direction or ("forward" if config.other_sources else None),
+        "initial": str(initial) if initial is not None else None,
+    }
     config = _completed(config, {**_slice_options(locals()), **more}, others or [])
     _train(config, Reporter(quiet=quiet, log_json=log_json, progress=not no_progress), resume=resume, dry_run=dry_run)
 
@@ -172,7 +185,7 @@ def disdiff(
     source: Source,
     target: Target,
     output: RunFolder,
-    from_: From = "t1",
+    from_: From = ["t1"],  # noqa: B006 - Typer never changes it
     to: To = "t2",
     paired: Paired = False,
     register: Register = False,
@@ -261,12 +274,21 @@ def aldm(
 
 
 def _slice_data(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of where the slices of two contrasts come from, from the options of a command."""
+    """The settings of where the slices of the contrasts come from, from the options of a command."""
+    first, *others = (parse_modality(each).value for each in given["from_"])
+    folder, *folders = map(str, given["source"])
+    if folders and len(folders) != len(others):
+        raise UsageError(
+            f"There are {len(folders) + 1} --source for {len(others) + 1} --from.",
+            remedy="Give one for each, or one for all.",
+        )
     return {
-        "source_dir": str(given["source"]),
+        "source_dir": folder,
         "target_dir": str(given["target"]),
         "output": str(given["output"]),
-        "source": parse_modality(given["from_"]).value,
+        "source": first,
+        "other_sources": tuple(others),
+        "other_source_dirs": tuple(folders),
         "target": parse_modality(given["to"]).value,
         "paired": given["paired"],
         "register": given["register"],

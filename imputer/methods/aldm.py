@@ -82,6 +82,8 @@ class Aldm:
             part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.recipe = recipe
         self.sources = tuple(sources)
+        self.joint = False
+        self.required: tuple[Modality, ...] = ()
         self.targets = tuple(targets)
         self.default = default
         self.schedule = schedule

@@ -89,13 +89,17 @@ class Sampling:
 
 
 class Method(Protocol):
-    """A loaded model: what it makes of what (one of `sources` at a time), the recipe that feeds it, and `run`.
+    """A loaded model: what it makes of what, the recipe that feeds it, and `run`.
 
-    `takes_style` tells whether a reference scan may say what the target shall look like; `check_style` refuses it.
+    Of a model that is not `joint` one of the `sources` goes in at a time. Of a joint one all that are there go in
+    together, in the order of `sources`; those of `required` must be there, and at least one. `takes_style` tells
+    whether a reference scan may say what the target shall look like; `check_style` refuses it.
     """
 
     sources: tuple[Modality, ...]
     targets: tuple[Modality, ...]
+    joint: bool
+    required: tuple[Modality, ...]
     recipe: Recipe
     identity: Identity
     output_scale: float
@@ -129,6 +133,8 @@ class Method(Protocol):
         """Turn a source stack in [-1, 1] into one of the target, of the same shape and range.
 
         The stack is (S, 1, H, W) for a method that works by slices, (1, 1, I, J, K) for one that takes whole volumes.
+        A joint method takes (S, N, H, W), a channel for each of its `sources`, -1 throughout where that is missing, and
+        gives (S, 1, H, W).
         `on_units` is told the units of work done, each time some are.
         """
         ...

@@ -27,7 +27,7 @@ from imputer.modality import Modality
 from imputer.preprocess.recipe import Recipe
 
 BACKGROUND = -1.0
-# Makes, of source slices (B, 1, H, W) on the device and their noise, what estimates x_0 of the target's slices.
+# Makes, of source slices (B, N, H, W) on the device and their noise, what estimates x_0 of the target's slices.
 Begin = Callable[[Tensor, SliceNoise], Denoiser]
 GPU_BATCH = 16  # slices; a CPU takes one at a time: fastest (it stays in the cache), and the same bits for any batch
 
@@ -47,6 +47,8 @@ class SliceMethod(ABC):
     """
 
     takes_style = False
+    joint = False
+    required: tuple[Modality, ...] = ()
 
     def __init__(
         self,
@@ -102,14 +104,14 @@ class SliceMethod(ABC):
     def run(
         self, stack: NDArray[np.float32], options: RunOptions, on_units: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Synthesise the target of source slices (S, 1, H, W) in [-1, 1]; same shape and range.
+        """Synthesise the target, (S, 1, H, W), of slices (S, N, H, W) of the N sources; both in [-1, 1].
 
         Slices that are all background are written as background without running the network. The noise of a slice
         depends on (seed, case, slice index) alone, so neither that nor the batch size changes the other slices.
         Out of memory halves the batch; DeviceError when one slice does not fit. `on_units` is told the slices done.
         """
         self.sampling(options)
-        result = np.full_like(stack, BACKGROUND)
+        result = np.full_like(stack[:, :1], BACKGROUND)
         pending = filled_slices(stack)
         if on_units is not None:
             on_units(len(stack) - len(pending))
@@ -140,7 +142,7 @@ class SliceMethod(ABC):
         noise = SliceNoise(options.seed, options.case, indices, shared=shared, device=device)
         source = to_tensor(stack[indices], device)
         with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            x_T = noise.normal(*stack.shape[1:])
+            x_T = noise.normal(1, *stack.shape[2:])
             return to_array(sample(begin(source, noise), x_T, self.schedule, noise, stop_after=options.steps))
 
     @abstractmethod

@@ -5,7 +5,7 @@ Ozbey et al., Unsupervised medical image translation with adversarial diffusion 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -35,6 +35,8 @@ class SynDiff(SliceMethod):
     schedule : of the reverse diffusion.
     recipe : how a source volume becomes slices.
     source, target : modalities.
+    others : sources that enter beside the first, in the order of their channels; any of all of them may be missing.
+    required : those of all sources that may not.
     output_scale : intensity of the written volume where the network says 1.
     identity : who the model is.
     shared_noise : whether all slices of a volume share their noise by default.
@@ -51,12 +53,16 @@ class SynDiff(SliceMethod):
         output_scale: float,
         identity: Identity,
         shared_noise: bool,
+        others: Sequence[Modality] = (),
+        required: Sequence[Modality] = (),
     ) -> None:
         super().__init__(
-            generator, schedule, recipe, (source,), (target,),
+            generator, schedule, recipe, (source, *others), (target,),
             output_scale=output_scale, identity=identity, shared_noise=shared_noise,
         )  # fmt: skip
         self.generator = generator
+        self.joint = len(self.sources) > 1
+        self.required = tuple(required) if self.joint else ()
 
     def _begin(self, options: RunOptions) -> Begin:
         return self._denoiser
@@ -79,12 +85,17 @@ def build(
     Raises ModelError where the header lacks something.
     """
     try:
+        sources = [parse_modality(name) for name in header.get("sources") or [header["source"]]]
+        if len(set(sources)) < len(sources) or generator.config.image_channels != 1 + len(sources):
+            raise ValueError(f"{len(sources)} sources for {generator.config.image_channels} channels, or one twice")
         return SynDiff(
             generator,
             Schedule(**header["schedule"]),
             Recipe.from_json(header["recipe"]),
-            parse_modality(header["source"]),
+            sources[0],
             parse_modality(header["target"]),
+            others=sources[1:],
+            required=[parse_modality(name) for name in header.get("required", sources)],
             output_scale=checked_scale(header["output_scale"]),
             identity=identity,
             shared_noise=bool(header.get("shared_noise", False)) if shared_noise is None else shared_noise,
@@ -114,14 +125,20 @@ def header(
     output_scale: float,
     shared_noise: bool,
     about: Mapping[str, Any],
+    others: Sequence[Modality] = (),
+    required: Sequence[Modality] = (),
 ) -> dict[str, Any]:
-    """Return the package header that `build` reads; `about` holds id, version, title, licence, citation, scope."""
+    """Return the package header that `build` reads; `about` holds id, version, title, licence, citation, scope.
+
+    `others` are the sources that enter together with the first one, `required` those of all that may not be missing.
+    """
+    sources = {"sources": list(map(str, (source, *others))), "required": list(map(str, required))}
     return {
         "method": NAME,
         "network": asdict(config),
         "schedule": schedule.to_json(),
         "recipe": recipe.to_json(),
-        "source": str(source),
+        **(sources if others else {"source": str(source)}),
         "target": str(target),
         "output_scale": output_scale,
         "shared_noise": shared_noise,

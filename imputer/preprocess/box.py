@@ -54,13 +54,19 @@ class Box:
         else:
             boxes = [((old - new) // 2, new) for old, new in zip(shape[:2], reversed(self.size), strict=True)]
         starts, sizes = [start for start, _ in boxes], [size for _, size in boxes]
-        array = np.full((*sizes, shape[2]), BACKGROUND, dtype=np.float32, order="F")
-        inside, outside = overlap(shape[:2], starts, sizes)
-        array[inside] = volume.array[outside]
+        outside = overlap(shape[:2], starts, sizes)[1]
         seen = [profile[part].sum() == profile.sum() for profile, part in zip(profiles, outside, strict=True)]
         undo = {"shape": list(shape), "start": starts, "affine": affine_to_json(volume.affine), "lossy": not all(seen)}
+        return self.repeat(volume, starts, (sizes[0], sizes[1], shape[2])), undo
+
+    def repeat(self, volume: Volume, starts: list[int], shape: tuple[int, int, int]) -> Volume:
+        """Volume of a box of that shape, which `forward` has fitted to another one of the same grid."""
+        sizes = list(shape[:2])
+        array = np.full((*sizes, volume.shape[2]), BACKGROUND, dtype=np.float32, order="F")
+        inside, outside = overlap(volume.shape[:2], starts, sizes)
+        array[inside] = volume.array[outside]
         shift = index_affine([1.0, 1.0, 1.0], [*map(float, starts), 0.0])
-        return volume.with_grid(array, volume.affine @ shift), undo
+        return volume.with_grid(array, volume.affine @ shift)
 
     def inverse(self, volume: Volume, undo: Undo) -> Volume:
         """Volume of the former shape, -1 outside the box."""

@@ -68,18 +68,24 @@ class Box3d:
         starts, sizes = [start for start, _ in boxes], [size for _, size in boxes]
         if math.prod(sizes) > LARGEST_VOXELS:
             raise InputError(f"The volume fills a box of {' x '.join(map(str, sizes))} voxels, which is too large.")
-        inside, outside = overlap(volume.shape, starts, sizes)
-        array = np.full(sizes, self.background, dtype=np.float32)
-        array[inside] = volume.array[outside]
+        inside, _ = overlap(volume.shape, starts, sizes)
+        kept = math.prod(part.stop - part.start for part in inside)
         undo = {
             "shape": list(volume.shape),
             "start": starts,
             "affine": affine_to_json(volume.affine),
-            "outside": volume.array.size - array[inside].size,
+            "outside": volume.array.size - kept,
             "lossy": False,
         }
+        return self.repeat(volume, starts, (sizes[0], sizes[1], sizes[2])), undo
+
+    def repeat(self, volume: Volume, starts: list[int], shape: tuple[int, int, int]) -> Volume:
+        """Volume of a box of that shape, which `forward` has fitted to another one of the same grid."""
+        array = np.full(shape, self.background, dtype=np.float32)
+        inside, outside = overlap(volume.shape, starts, list(shape))
+        array[inside] = volume.array[outside]
         shift = index_affine([1.0, 1.0, 1.0], [float(start) for start in starts])
-        return volume.with_grid(array, volume.affine @ shift), undo
+        return volume.with_grid(array, volume.affine @ shift)
 
     def inverse(self, volume: Volume, undo: Undo) -> Volume:
         """Volume of the former shape, background outside the box."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ _STEPS: dict[str, Callable[..., Step | Last]] = {
     "whole": Whole,
 }
 _SCALED = (Intensity, Percentiles)  # steps whose way back can end in another unit
+_FITTED = (Box, Box3d)  # steps that look at where a volume shows something
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,30 @@ class Recipe:
             volume, record = step.forward(volume)
             undo.append(record)
         raise AssertionError("a recipe ends with a stack")  # __post_init__ saw to it
+
+    def forward_together(self, volumes: Sequence[Volume]) -> tuple[list[Stack], list[list[Undo]]]:
+        """Stacks of several volumes of one grid, of one shape, with the records of each for `inverse`.
+
+        Intensities are fitted to each volume on its own; a box is fitted to what any of them shows.
+        """
+        moved = list(volumes)
+        undos: list[list[Undo]] = [[] for _ in moved]
+        for step in self.steps:
+            if isinstance(step, Last):
+                break
+            if isinstance(step, _FITTED):
+                brightest = moved[0].with_array(np.maximum.reduce([each.array for each in moved]))
+                boxed, shared = step.forward(brightest)
+                made = [(step.repeat(each, shared["start"], boxed.shape), shared) for each in moved]
+            else:
+                made = [step.forward(each) for each in moved]
+            moved = [volume for volume, _ in made]
+            for records, (_, record) in zip(undos, made, strict=True):
+                records.append(record)
+        last = self.steps[-1]
+        assert isinstance(last, Last)  # __post_init__ saw to it
+        stacks = [last.forward(each) for each in moved]
+        return [stack for stack, _ in stacks], [[*u, record] for u, (_, record) in zip(undos, stacks, strict=True)]
 
     def inverse(self, stack: Stack, undo: list[Undo], like: Volume, *, scale: float | None = None) -> Volume:
         """Volume of a stack, on the grid of `like`, the volume that the records come from.

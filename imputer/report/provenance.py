@@ -80,12 +80,14 @@ def sidecar(
     notes: Sequence[str] = (),
     outside: int | None = None,
     style: Mapping[str, Any] | None = None,
+    sources: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """What the JSON beside a synthetic volume says, ready for `write_json`.
 
     Parameters
     ----------
-    source : see `source_record`; None for a volume that only existed in memory.
+    source : see `source_record`; None for a volume that only existed in memory. Of several the first one.
+    sources : of a model that takes several together: each that was there; None of other models.
     intensity_scale : how the grey values of the result came about.
     scope_warnings : what about the input is outside the model's scope; empty where nothing is.
     recipe, undo : the preprocessing steps as data, and what they noted to be undone by.
@@ -98,6 +100,7 @@ def sidecar(
         "synthetic": True,
         "notice": NOTICE,
         "source": None if source is None else dict(source),
+        **({} if sources is None else {"sources": [dict(each) for each in sources]}),
         **({} if style is None else {"style": dict(style)}),
         "from": from_.value,
         "to": to.value,

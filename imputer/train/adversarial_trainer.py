@@ -119,7 +119,7 @@ class AdversarialTrainer(ABC, Generic[AnyDirection]):
         return torch.Generator("cpu").manual_seed(seed)
 
     def _batch(self, name: str, generator: Generator) -> tuple[Tensor, Tensor | None]:
-        """Return (target x_0, paired source or None) on the device."""
+        """Return (target x_0, paired sources (B, N, H, W) or None) on the device."""
         first, second = self.samplers[name].batch(self.settings.batch_size, generator)
         target, source = (first, None) if second is None else (second, first)
         device = self.fabric.device

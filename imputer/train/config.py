@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from imputer.errors import UsageError
 from imputer.files import replacing
+from imputer.modality import Modality, parse_modality
 
 SETTINGS = "config.toml"  # in the folder of a run
 # What a resumed run may change: where things lie, where it runs, what it is called, how often it reports.
@@ -113,6 +114,12 @@ class SliceConfig(RunConfig):
     """Modality of the second contrast."""
     paired: bool = False
     """Condition on the real source of the same patient and add the pixel loss (the paper's own extension)."""
+    other_sources: tuple[str, ...] = ()
+    """Modalities that enter together with the source; paired, forward only. Cases may lack all but one of them all."""
+    other_source_dirs: tuple[str, ...] = ()
+    """Their folders, in the same order; empty: that of the source."""
+    source_dropout: float = 0.25
+    """With several sources: probability that one is left out of a training slice, never all; 0: the model needs all."""
 
     steps: int = 20000
     """Optimiser steps."""
@@ -175,6 +182,11 @@ class SliceConfig(RunConfig):
     validation_slices: int = 12
     """Slices of each held-out volume that are scored during training."""
 
+    @property
+    def sources(self) -> tuple[Modality, ...]:
+        """All modalities that enter, in the order of their channels. UsageError for an unknown one."""
+        return tuple(parse_modality(name) for name in (self.source, *self.other_sources))
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(SliceConfig):
@@ -183,7 +195,8 @@ class TrainConfig(SliceConfig):
     direction: str = "both"
     """both, forward (source to target) or backward; one alone needs paired data."""
     initial: str = ""
-    """Model package whose weights the generator of its own direction starts from; empty: fresh weights."""
+    """Model package whose weights the generator of its own direction starts from; empty: fresh weights. Of several
+    sources it may know some only."""
     resnet_width: int = 64
     """Channels of the non-diffusive generators' stem."""
 

@@ -20,6 +20,7 @@ from imputer.errors import InputError, UsageError
 from imputer.io.dispatch import READ, load, peek
 from imputer.io.names import key_of, without_modality
 from imputer.modality import Modality, guess_modality
+from imputer.preprocess.box import BACKGROUND
 from imputer.preprocess.orient import Orient
 from imputer.preprocess.recipe import Recipe
 from imputer.train import augment
@@ -29,20 +30,38 @@ from imputer.volume import Volume
 
 @dataclass(frozen=True)
 class Case:
-    """One patient's volumes: where they lie; either may be missing in unpaired data."""
+    """One patient's volumes: where they lie; either may be missing in unpaired data, and any of several sources.
+
+    `others` are the sources that enter together with the first one.
+    """
 
     name: str
     source: Path | None
     target: Path | None
+    others: tuple[Path | None, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Path | None, ...]:
+        """All sources, in the order of their channels."""
+        return self.source, *self.others
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the target is there and at least one source."""
+        return self.target is not None and any(self.sources)
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Slices of one volume, (S, 1, H, W) float16 in [-1, 1]; in paired data also the other contrast."""
+    """Slices of one volume, (S, 1, H, W) float16 in [-1, 1]; in paired data also the other contrast.
+
+    Of N sources `slices` is (S, N, H, W); `present` tells which of them the case has, the others are background.
+    """
 
     name: str
     slices: NDArray[np.float16]
     partner: NDArray[np.float16] | None = None
+    present: tuple[bool, ...] = (True,)
 
 
 def find_cases(
@@ -51,14 +70,16 @@ def find_cases(
     source: Modality,
     target: Modality,
     *,
+    others: Sequence[tuple[Path, Modality]] = (),
     exclude: Sequence[str] = (),
 ) -> list[Case]:
     """Match the volumes of two folders by relative path and name without the modality; sorted by name.
 
-    Raises InputError where a folder is missing or holds no volume of its modality.
+    `others` are folders and modalities of sources that enter together with the first one. Raises InputError where a
+    folder is missing or holds no volume of its modality.
     """
     found: dict[str, dict[Modality, Path]] = {}
-    for folder, modality in ((source_dir, source), (target_dir, target)):
+    for folder, modality in ((source_dir, source), *others, (target_dir, target)):
         paths = list(_volumes(folder, modality))
         if not paths:
             raise InputError(f"Folder {folder.name} holds no {modality} volume.", remedy="NIfTI files are expected.")
@@ -68,12 +89,17 @@ def find_cases(
                 both = f"{volumes[modality].name} and {path.name}"
                 raise InputError(f"Two files are the same {modality} of one case: {both}.", remedy="Remove one.")
             volumes[modality] = path
-    cases = [Case(name, paths.get(source), paths.get(target)) for name, paths in sorted(found.items())]
-    if any(case.source is not None and case.source == case.target for case in cases):
-        raise InputError(
-            f"The names in folder {source_dir.name} do not tell {source} from {target}.",
-            remedy="Put the modality into the names, or use two folders.",
-        )
+    cases = [
+        Case(name, paths.get(source), paths.get(target), tuple(paths.get(other) for _, other in others))
+        for name, paths in sorted(found.items())
+    ]
+    for volumes in found.values():
+        mixed = [str(modality) for modality, path in volumes.items() if list(volumes.values()).count(path) > 1]
+        if mixed:
+            raise InputError(
+                f"The names in folder {source_dir.name} do not tell {' from '.join(mixed)}.",
+                remedy="Put the modality into the names, or use two folders.",
+            )
     return [case for case in cases if not matches(case.name, exclude)]
 
 
@@ -131,23 +157,42 @@ def load_pair(case: Case, fixed: str, *, register: bool) -> tuple[Volume, Volume
 
     `fixed` is "source" or "target". Raises UsageError where one of the two is missing.
     """
-    if case.source is None or case.target is None:
+    (source,), target = load_together(replace(case, others=()), fixed, register=register)
+    assert source is not None
+    return (source, target) if fixed == "source" else (target, source)
+
+
+def load_together(case: Case, fixed: str, *, register: bool) -> tuple[list[Volume | None], Volume]:
+    """Load a case's sources, None for one that is missing, and its target, all on one grid.
+
+    `fixed` is "source", for the grid of the first source that is there, or "target". Raises UsageError where there is
+    no source or no target.
+    """
+    if not case.is_whole or case.target is None:
         raise UsageError(
             f"Case {case.name} has only one of the two contrasts.", remedy="Leave it out or train unpaired."
         )
-    paths = (case.source, case.target) if fixed == "source" else (case.target, case.source)
-    still, moving = load(paths[0]), load(paths[1])
-    return still, align_rigidly(moving, still, search=register)
+    first = next(path for path in case.sources if path is not None)
+    still_path = first if fixed == "source" else case.target
+    still = load(still_path)
+
+    def placed(path: Path, *, smooth: bool) -> Volume:
+        return still if path == still_path else align_rigidly(load(path), still, search=register, smooth=smooth)
+
+    # As in synthesis, where sources beside the first one are smoothed before they are resampled to larger voxels.
+    sources = [None if path is None else placed(path, smooth=bool(case.others)) for path in case.sources]
+    return sources, placed(case.target, smooth=False)
 
 
 def paired_stack(case: Case, grid: str, recipes: tuple[Recipe, Recipe], *, register: bool) -> Stack:
     """Make a case's stack on the grid of its source or target; `slices` are the source's, `partner` the target's."""
-    fixed, moving = load_pair(case, grid, register=register)
-    source, target = (fixed, moving) if grid == "source" else (moving, fixed)
-    slices, _ = recipes[0].forward(source)
+    sources, target = load_together(case, grid, register=register)
     partner, _ = recipes[1].forward(target)
+    missing = np.full_like(partner, BACKGROUND)
+    slices = np.concatenate([missing if each is None else recipes[0].forward(each)[0] for each in sources], axis=1)
     keep = _with_content(slices) & _with_content(partner)
-    return Stack(case.name, slices[keep].astype(np.float16), partner[keep].astype(np.float16))
+    present = tuple(each is not None for each in sources)
+    return Stack(case.name, slices[keep].astype(np.float16), partner[keep].astype(np.float16), present)
 
 
 def voxel_sizes(paths: Iterable[Path]) -> dict[str, list[float]]:
@@ -167,8 +212,8 @@ def unpaired_stack(name: str, path: Path, recipe: Recipe) -> Stack:
 
 
 def _with_content(slices: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell which slices show something: more than 2 % of the pixels clearly above the background."""
-    share: NDArray[np.float64] = (slices > -0.9).mean(axis=(1, 2, 3))
+    """Tell which slices show something in any channel: more than 2 % of the pixels clearly above the background."""
+    share: NDArray[np.float64] = (slices > -0.9).any(axis=1).mean(axis=(1, 2))
     return share > 0.02
 
 
@@ -181,6 +226,8 @@ def swapped(stack: Stack) -> Stack:
 class SliceSampler:
     """Draws batches of slices, (B, 1, H, W) float32 in [-1, 1]; volumes weigh by their number of slices.
 
+    Of N sources the first of a pair is (B, N, H, W).
+
     Parameters
     ----------
     stacks : what to draw from; all paired or none.
@@ -188,6 +235,7 @@ class SliceSampler:
     augmented : warp source and target together and change the source's intensities.
     balanced : volumes weigh the same instead, so that thin slices do not outnumber thick ones.
     strength : how far augmentation changes intensities.
+    dropout : probability that one of several sources is left out: background instead; one of them always stays.
     """
 
     def __init__(
@@ -198,12 +246,13 @@ class SliceSampler:
         augmented: bool,
         balanced: bool = False,
         strength: augment.Strength = augment.STRENGTHS["strong"],
+        dropout: float = 0.0,
     ) -> None:
         self.stacks, self.size, self.augmented = [stack for stack in stacks if len(stack.slices)], size, augmented
         self._index = [(number, k) for number, stack in enumerate(self.stacks) for k in range(len(stack.slices))]
         if not self._index:
             raise InputError("No slice with content is left to train on.")
-        self._balanced, self._strength = balanced, strength
+        self._balanced, self._strength, self._dropout = balanced, strength, dropout
 
     def __len__(self) -> int:
         return len(self._index)
@@ -234,5 +283,21 @@ class SliceSampler:
         both = augment.spatial(both, self.size, generator) if self.augmented else augment.place(both, self.size)
         if stack.partner is None:
             return both, None
-        source = augment.intensity(both[:1], generator, self._strength) if self.augmented else both[:1]
-        return source, both[1:]
+        count = len(stack.present)
+        kept = self._kept(stack.present, generator)
+        sources = [self._changed(both[n : n + 1], generator, kept=n in kept) for n in range(count)]
+        return torch.cat(sources), both[count:]
+
+    def _kept(self, present: tuple[bool, ...], generator: Generator) -> list[int]:
+        """Draw the sources that stay, of those that the case has."""
+        there = [number for number, is_there in enumerate(present) if is_there]
+        if len(there) == 1 or self._dropout == 0:
+            return there
+        kept = [number for number in there if augment.uniform(generator, 0, 1) >= self._dropout]
+        return kept or [there[int(torch.randint(len(there), (), generator=generator))]]
+
+    def _changed(self, source: Tensor, generator: Generator, *, kept: bool) -> Tensor:
+        """Change the intensities of a source (1, H, W) on its own, or leave it out."""
+        if not kept:
+            return torch.full_like(source, BACKGROUND)
+        return augment.intensity(source, generator, self._strength) if self.augmented else source

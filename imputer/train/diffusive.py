@@ -66,6 +66,7 @@ def network_config(config: SliceConfig) -> NCSNppConfig:
         channel_multipliers=config.channel_multipliers,
         blocks_per_level=config.blocks_per_level,
         attention_levels=config.attention_levels,
+        image_channels=2 + len(config.other_sources),
         latent_size=config.latent_size,
         latent_width=config.latent_width,
     )

@@ -9,42 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import SimpleITK as sitk
 
 from imputer.errors import InputError
+from imputer.preprocess.regrid import regrid, to_image
 from imputer.volume import Volume
-
-LPS_OF_RAS = np.diag([-1.0, -1.0, 1.0])  # ITK's world axes against ours
 
 SAMPLING_SEED = 20260101  # of the metric's random voxels: the same alignment every time
 
 
-def align_rigidly(moving: Volume, fixed: Volume, *, search: bool = True) -> Volume:
+def align_rigidly(moving: Volume, fixed: Volume, *, search: bool = True, smooth: bool = False) -> Volume:
     """Resample `moving` onto the grid of `fixed`; with `search` after a rigid alignment (Mattes mutual information).
+
+    `smooth` widens voxels of `moving` that are smaller than those of `fixed`, as is done with further sources of a
+    model that takes several.
 
     Both arrays are (I, J, K) float32; the result has the affine of `fixed` and the modality of `moving`. Raises
     InputError where the search fails: fewer than four slices, or volumes that do not overlap.
     """
-    fixed_image, moving_image = to_image(fixed), to_image(moving)
     transform: sitk.Transform = sitk.Transform(3, sitk.sitkIdentity)
     if search:
+        fixed_image, moving_image = to_image(fixed), to_image(moving)
         found = _rigid_transform(fixed_image, moving_image)
         if _likeness(fixed_image, moving_image, found) > _likeness(fixed_image, moving_image, transform):
             transform = found  # with thick slices the search may end worse than where it began
-    resampled = sitk.Resample(moving_image, fixed_image, transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
-    return fixed.with_array(sitk.GetArrayFromImage(resampled).T, modality=moving.modality)
-
-
-def to_image(volume: Volume) -> sitk.Image:
-    """Return the volume as an ITK image in LPS millimetres; the axes of its affine must be orthogonal."""
-    image = sitk.GetImageFromArray(volume.array.T)
-    spacing = np.array(volume.spacing)
-    direction = LPS_OF_RAS @ (volume.affine[:3, :3] / spacing)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin((LPS_OF_RAS @ volume.affine[:3, 3]).tolist())
-    image.SetDirection(direction.ravel().tolist())
-    return image
+    return regrid(moving, fixed, transform, smooth=smooth)
 
 
 def _rigid_transform(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:

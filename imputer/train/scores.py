@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imputer.files import replacing
 from imputer.methods.base import RunOptions
-from imputer.methods.slices import SliceMethod
+from imputer.methods.slices import BACKGROUND, SliceMethod
 from imputer.modality import Modality
 from imputer.report.metrics import paired_scores
 from imputer.train.augment import place
@@ -21,11 +21,15 @@ from imputer.train.data import Stack
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Slices of a case that is never trained on: source and target (S, 1, H, W) in [-1, 1] on the model's grid."""
+    """Slices of a case that is never trained on: source and target (S, 1, H, W) in [-1, 1] on the model's grid.
+
+    Of N sources `source` is (S, N, H, W); `present` tells which of them the case has.
+    """
 
     name: str
     source: NDArray[np.float32]
     target: NDArray[np.float32]
+    present: tuple[bool, ...] = (True,)
 
     @staticmethod
     def make(stack: Stack, count: int, multiple: int) -> HeldOut:
@@ -37,22 +41,42 @@ class HeldOut:
             np.stack([place(torch.from_numpy(x.astype(np.float32)), (size[0], size[1])).numpy() for x in slices[picks]])
             for slices in (stack.slices, stack.partner)
         )
-        return HeldOut(stack.name, source, target)
+        return HeldOut(stack.name, source, target, stack.present)
+
+    def only(self, channel: int) -> NDArray[np.float32]:
+        """The sources, all but one of them left out."""
+        source = np.full_like(self.source, BACKGROUND)
+        source[:, channel] = self.source[:, channel]
+        return source
 
 
 def score(
     model: SliceMethod, pair: tuple[Modality, Modality], cases: Sequence[HeldOut], picture: Path, *, seed: int
 ) -> dict[str, float]:
-    """Return mean PSNR and SSIM over the cases and write rows of source, synthetic and target; `pair` is those two."""
+    """Return mean PSNR and SSIM over the cases and write rows of source, synthetic and target; `pair` is those two.
+
+    Of several sources "psnr" is that of all that a case has, and "psnr.t1" that of T1 alone where cases have it.
+    """
+    sources = model.sources if model.joint else pair[:1]
+
+    def scored(case: HeldOut, given: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
+        synthetic = model.run(given, RunOptions(case=case.name, source=pair[0], target=pair[1], seed=seed))
+        return synthetic, paired_scores(as_volume(case.target), as_volume(synthetic))
+
     values: list[dict[str, float]] = []
+    alone: dict[Modality, list[dict[str, float]]] = {}
     rows: list[NDArray[np.float32]] = []
     for case in cases:
-        options = RunOptions(case=case.name, source=pair[0], target=pair[1], seed=seed)
-        synthetic = model.run(case.source, options)
-        values.append(paired_scores(as_volume(case.target), as_volume(synthetic)))
+        synthetic, value = scored(case, case.source)
+        values.append(value)
+        there = [channel for channel, is_there in enumerate(case.present) if is_there]
+        for channel in there if len(sources) > 1 else ():
+            own = scored(case, case.only(channel))[1] if len(there) > 1 else value
+            alone.setdefault(sources[channel], []).append(own)
         middle = len(synthetic) // 2
-        rows.append(np.hstack([images[middle, 0] for images in (case.source, synthetic, case.target)]))
-    return report(values, rows, picture)
+        rows.append(np.hstack([*case.source[middle], synthetic[middle, 0], case.target[middle, 0]]))
+    of_one = {f"{key}.{source}": mean for source, own in alone.items() for key, mean in _means(own).items()}
+    return report(values, rows, picture) | of_one
 
 
 def as_volume(stack: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -67,6 +91,10 @@ def report(
     if not values:
         return {}
     _write_picture(rows, picture)
+    return _means(values)
+
+
+def _means(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([value[key] for value in values])) for key in ("psnr", "ssim")}
 
 

@@ -41,16 +41,21 @@ def export_syndiff(
 ) -> Path:
     """Write the generator of a direction as a model package, fp16, and return its path.
 
+    Of several sources `source` is the first one; a model that learnt to do without some requires none.
     `sizes` are the least and greatest `pixel_mm` and `slice_mm` of the sources that it learnt from.
     """
     white = config.source_white if str(source) == config.source else config.target_white
+    others = config.sources[1:]  # one direction is learnt where there are any
+    sources = (source, *others)
     network = network_config(config)
-    name = f"{syndiff.NAME}-{source}-{target}"
+    name = "-".join((syndiff.NAME, *sources, target))
+    said: dict[str, object] = {"sources": list(map(str, sources))} if others else {"source": str(source)}
     header = syndiff.header(
         network, schedule, default_recipe(config.pixel_mm, white, network.size_multiple), source, target,
         output_scale=OUTPUT_SCALE, shared_noise=config.shared_noise,
-        about=_about(config, name, f"SynDiff {source} to {target}", syndiff.CITATION,
-                     {"source": str(source), "target": str(target), **sizes}),
+        about=_about(config, name, f"SynDiff {' + '.join(sources)} to {target}", syndiff.CITATION,
+                     {**said, "target": str(target), **sizes}),
+        others=others, required=() if config.source_dropout > 0 else sources,
     )  # fmt: skip
     return _written(name, tensors, header, folder)
 

@@ -34,15 +34,29 @@ from imputer.train.syndiff_trainer import SynDiffTrainer
 
 AnySliceConfig = TrainConfig | DisDiffTrainConfig
 TRANSLATOR_MULTIPLE = 4  # of unpaired training's ResNets
-FREE = {"source_dir", "target_dir", "steps", "validation_slices"}  # may change on resume, beside what always may
+MOST_DROPOUT = 0.9  # of sources; near 1 hardly a slice would have two
+FREE = {
+    "source_dir",
+    "other_source_dirs",
+    "target_dir",
+    "steps",
+    "validation_slices",
+}  # may change on resume, beside what always may
 DIRECTIONS = {"both": ("forward", "backward"), "forward": ("forward",), "backward": ("backward",)}
 
 
 def check(config: AnySliceConfig) -> None:
     """Raise UsageError for settings that contradict each other."""
-    if parse_modality(config.source) == parse_modality(config.target):
-        raise UsageError("Source and target are the same modality.", remedy="Give two different ones.")
-    check_numbers(config, {"steps": (1, 10**9), "validation_slices": (1, 10**6), "generator_rate": (0, 10)})
+    _check_modalities(config)
+    check_numbers(
+        config,
+        {
+            "steps": (1, 10**9),
+            "validation_slices": (1, 10**6),
+            "generator_rate": (0, 10),
+            "source_dropout": (0, MOST_DROPOUT),
+        },
+    )
     strength_of(config.intensity_strength)
     if not config.paired and config.adversarial_weight <= 0:
         raise UsageError("Unpaired training needs the adversarial loss.", remedy="Give --set adversarial_weight=1.")
@@ -88,6 +102,27 @@ def _check_disdiff(config: DisDiffTrainConfig) -> None:
         )
 
 
+def _check_modalities(config: AnySliceConfig) -> None:
+    """Raise UsageError where a modality is there twice, or several sources are to do what they cannot."""
+    if parse_modality(config.target) in config.sources:
+        raise UsageError("Source and target are the same modality.", remedy="Give two different ones.")
+    if not config.other_sources:
+        if config.other_source_dirs:
+            raise UsageError("There are folders of further sources, but no further sources.", remedy="Name them.")
+        return
+    if not isinstance(config, TrainConfig):
+        raise UsageError("DisDiff learns from one source.", remedy="Use 'imputer train syndiff' for several.")
+    if len(set(config.sources)) < len(config.sources):
+        raise UsageError("A source is there twice.", remedy="Name each modality once.")
+    if len(config.other_source_dirs) not in (0, len(config.other_sources)):
+        raise UsageError("The sources and their folders differ in number.", remedy="Give one --source for each --from.")
+    if not config.paired or config.direction != "forward":
+        raise UsageError(
+            "Several sources are learnt from paired data, towards the target only.",
+            remedy="Add --paired and --direction forward.",
+        )
+
+
 def size_multiple(config: AnySliceConfig) -> int:
     """Return what height and width of the network's images are multiples of; ValueError where there is no network."""
     return (
@@ -106,20 +141,21 @@ def plan(config: AnySliceConfig) -> tuple[list[Case], list[Case]]:
     Raises UsageError or InputError where nothing is left to train on.
     """
     check(config)
+    folders = config.other_source_dirs or [config.source_dir] * len(config.other_sources)
     cases = find_cases(
-        Path(config.source_dir), Path(config.target_dir),
-        parse_modality(config.source), parse_modality(config.target), exclude=config.exclude,
+        Path(config.source_dir), Path(config.target_dir), config.sources[0], parse_modality(config.target),
+        others=list(zip(map(Path, folders), config.sources[1:], strict=True)), exclude=config.exclude,
     )  # fmt: skip
     training, held_out = held_apart(cases, config.holdout)
     if config.paired:
-        training = [case for case in training if case.source is not None and case.target is not None]
-    has_both = any(case.source for case in training) and any(case.target for case in training)
-    if not has_both:
+        training = [case for case in training if case.is_whole]
+    has_each = [any(paths) for paths in zip(*(case.sources for case in training), strict=True)]
+    if not (has_each and all(has_each) and any(case.target for case in training)):
         raise UsageError(
             "No case to train on has what is needed.",
             remedy="Paired training needs both contrasts under the same name; unpaired at least one volume of each.",
         )
-    return training, [case for case in held_out if case.source is not None and case.target is not None]
+    return training, [case for case in held_out if case.is_whole]
 
 
 def start(
@@ -144,8 +180,15 @@ def start(
     samplers = {name: _sampler(config, training, name) for name in names}
     on_message(f"{sum(len(sampler) for sampler in samplers.values())} slices; training on {fabric.device}")
     scored = {name: _held_out(config, held_out, name) for name in names}
-    sources = {name: [case.source if name == "forward" else case.target for case in training] for name in names}
-    sizes = {name: voxel_sizes(path for path in paths if path is not None) for name, paths in sources.items()}
+    sizes = {
+        name: voxel_sizes(
+            path
+            for case in training
+            for path in (case.sources if name == "forward" else [case.target])
+            if path is not None
+        )
+        for name in names
+    }
     data = RunData(samplers, scored, sizes)
     trainer: loop.Trainer
     if isinstance(config, TrainConfig):
@@ -171,7 +214,10 @@ def _sampler(config: AnySliceConfig, cases: list[Case], name: str) -> SliceSampl
         paths = [(case.name, case.target if name == "forward" else case.source) for case in cases]
         stacks = [unpaired_stack(case, path, data_recipe(config, white)) for case, path in paths if path is not None]
     strength = strength_of(config.intensity_strength)
-    return SliceSampler(stacks, config.crop, augmented=config.augment, balanced=config.balance, strength=strength)
+    return SliceSampler(
+        stacks, config.crop,
+        augmented=config.augment, balanced=config.balance, strength=strength, dropout=config.source_dropout,
+    )  # fmt: skip
 
 
 def _held_out(config: AnySliceConfig, cases: list[Case], name: str) -> list[HeldOut]:

@@ -66,7 +66,7 @@ class SynDiffLosses(DiffusionLosses):
         self.config = config
 
     def condition(self, direction: Direction, x_0: Tensor, partner: Tensor | None) -> Condition:
-        """Return the source image: the real partner, or the translation of the real target."""
+        """Return the source image, or images (B, N, H, W): the real ones, or the translation of the real target."""
         if partner is not None:
             return Condition(partner)
         assert direction.translator is not None

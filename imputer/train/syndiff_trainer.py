@@ -11,7 +11,6 @@ from torch import Tensor
 
 from imputer.methods.base import Identity
 from imputer.methods.syndiff import SynDiff
-from imputer.nets.checkpoint import load_strictly, read_tensors
 from imputer.nets.ncsnpp import NCSNpp
 from imputer.train.adversarial_trainer import AdversarialTrainer, Draws, Images, RunData
 from imputer.train.config import TrainConfig
@@ -19,6 +18,7 @@ from imputer.train.diffusive import network_config
 from imputer.train.parts import Losses
 from imputer.train.ship import data_recipe, export_syndiff
 from imputer.train.syndiff import Direction, SynDiffLosses, make_direction
+from imputer.train.widen import load_initial
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -36,7 +36,7 @@ class SynDiffTrainer(AdversarialTrainer[Direction]):
         plain = {name: make_direction(config) for name in self.samplers}
         if config.initial:
             for direction in plain.values():
-                load_strictly(direction.diffusive, read_tensors(Path(config.initial)), Path(config.initial).name)
+                load_initial(direction.diffusive, config)
         self.directions = {name: self._set_up(name, direction) for name, direction in plain.items()}
 
     def _critic_losses(self, images: Images, draws: Draws, *, penalise: bool) -> Iterator[tuple[str, Tensor]]:
@@ -71,6 +71,7 @@ class SynDiffTrainer(AdversarialTrainer[Direction]):
         return SynDiff(
             generator, self.schedule, data_recipe(self.config, 1.0), *self.modalities(name),
             output_scale=1.0, identity=Identity("in training"), shared_noise=self.config.shared_noise,
+            others=self.config.sources[1:],  # one direction is learnt where there are any
         )  # fmt: skip
 
     def export(self) -> list[Path]:

@@ -79,20 +79,25 @@ def _head(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _makes(entries: Sequence[Entry]) -> Iterator[tuple[str, ...]]:
     for entry in entries:
-        sources, targets = entry.source_text.upper(), entry.target_text.upper()
+        sources = entry.source_text.upper().replace("OR FEWER", "or fewer")
+        targets = entry.target_text.upper()
         yield f"`{entry.id}`", sources, targets, entry.method, entry.version, f"{entry.bytes / 1e6:.1f} MB"
 
 
 def _commands(entries: Sequence[Entry], repo: str) -> str:
-    """One command for each source of each model, with all that it makes of it."""
-    commands: dict[tuple[Modality, tuple[Modality, ...]], None] = {}
+    """One command for each source of each model, or for all that enter together, with all that it makes of it."""
+    commands: dict[tuple[str, tuple[Modality, ...]], None] = {}
     for entry in entries:
+        if not entry.any_one_source:
+            given = " ".join(f"{source}={source}.nii.gz" for source in entry.sources)
+            commands[given, entry.targets] = None
+            continue
         for source in entry.sources:
             targets = tuple(target for target in entry.targets if makes(entry, source, target))
-            commands |= {(source, targets): None} if targets else {}
+            commands |= {(f"{source}.nii.gz", targets): None} if targets else {}
     return "\n".join(
-        f"imputer synth {source}.nii.gz {' '.join(f'--to {target}' for target in targets)} -m hf://{repo}"
-        for source, targets in commands
+        f"imputer synth {given} {' '.join(f'--to {target}' for target in targets)} -m hf://{repo}"
+        for given, targets in commands
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from imputer.errors import ModelError
@@ -31,17 +31,19 @@ def choose(
     source: Modality,
     target: Modality,
     *,
+    beside: Collection[Modality] = (),
     spacing_mm: tuple[float, float, float] | None = None,
     anatomy: str | None = None,
 ) -> Choice:
-    """Choose the model that makes `target` from `source` alone and fits the case best.
+    """Choose the model that makes `target` from `source`, and those `beside` it, and fits the case best.
 
-    The sizes of the voxels count most, then the anatomy. Of those that fit equally well one that makes this pair alone
-    comes before one that makes many, and then the first is taken.
+    One that lacks no source comes first. Then the sizes of the voxels count most, then the anatomy. Of those that fit
+    equally well one that makes this pair alone comes before one that makes many, and then the first is taken.
 
     Parameters
     ----------
     candidates : models; those that are import-only are never chosen.
+    beside : sources that enter together with the first one; a model that does not take them all is not chosen.
     spacing_mm : sizes of a voxel in mm, above 0: two within an axial slice, then from slice to slice; None: unknown.
     anatomy : what the case shows, e.g. "brain"; None: unknown.
 
@@ -50,12 +52,19 @@ def choose(
     ModelError
         Where no model makes the pair; says which pairs there are, or how to import one where it would have to be.
     """
-    fitting = [entry for entry in candidates if makes(entry, source, target)]
+    given = tuple(dict.fromkeys((source, *beside)))
+    fitting = [entry for entry in candidates if makes(entry, source, target, beside)]
     runnable = [entry for entry in fitting if entry.is_runnable]
     if not runnable:
-        raise _nothing(candidates, fitting, source, target)
+        raise _nothing(candidates, fitting, given, target)
     ranks = [
-        (_spacing_misfit(entry.scope, spacing_mm), not _shows(entry, anatomy), _makes_many(entry)) for entry in runnable
+        (
+            len(lacking(entry, given)),
+            _spacing_misfit(entry.scope, spacing_mm),
+            not _shows(entry, anatomy),
+            _makes_many(entry),
+        )
+        for entry in runnable
     ]
     best = min(ranks)
     entry = runnable[ranks.index(best)]
@@ -66,35 +75,53 @@ def choose(
         cautions.append(f"the model was trained on {entry.scope.anatomy}, not on {anatomy}")
     elif anatomy is not None:
         reasons.append(f"it was trained on {entry.scope.anatomy}")
-    if any(rank[:2] == best[:2] and rank != best for rank in ranks):
+    if any(rank[:3] == best[:3] and rank != best for rank in ranks):
         reasons.append("it makes this pair alone")
+    if lacking(entry, given):
+        reasons.append(f"it can do without {' and '.join(each.upper() for each in lacking(entry, given))}")
     if len(runnable) > 1:
         equal = ranks.count(best)
         reasons.append(f"first of {equal} that fit equally well" if equal > 1 else f"fits best of {len(runnable)}")
-    return Choice(entry, (f"{source.upper()} to {target.upper()}", *reasons), tuple(cautions))
+    return Choice(entry, (f"{' + '.join(given).upper()} to {target.upper()}", *reasons), tuple(cautions))
 
 
-def makes(entry: Entry, source: Modality | None, target: Modality | None) -> bool:
-    """Whether a model makes `target` from `source` alone; None stands for any."""
-    return entry.any_one_source and any(
-        given != made and source in (None, given) and target in (None, made)
-        for given in entry.sources
-        for made in entry.targets
+def makes(entry: Entry, source: Modality | None, target: Modality | None, beside: Collection[Modality] = ()) -> bool:
+    """Whether a model makes `target` from `source`, and those `beside` it, and nothing else; None stands for any."""
+    if entry.any_one_source:
+        return {*beside} <= {source} and any(
+            given != made and source in (None, given) and target in (None, made)
+            for given in entry.sources
+            for made in entry.targets
+        )
+    if source is None:
+        return target in (None, *entry.targets)
+    given = {source, *beside}
+    return {*entry.needed} <= given <= {*entry.sources} and (
+        target in entry.targets if target is not None else not {*entry.targets} <= given
     )
+
+
+def lacking(entry: Entry, given: Collection[Modality]) -> tuple[Modality, ...]:
+    """Sources of a model that would enter together with those that are given, but are not there."""
+    return () if entry.any_one_source else tuple(each for each in entry.sources if each not in given)
 
 
 def _makes_many(entry: Entry) -> bool:
-    return len(entry.sources) * len(entry.targets) > 1
+    return (len(entry.sources) if entry.any_one_source else 1) * len(entry.targets) > 1
 
 
-def _nothing(candidates: Sequence[Entry], fitting: Sequence[Entry], source: Modality, target: Modality) -> ModelError:
+def _nothing(
+    candidates: Sequence[Entry], fitting: Sequence[Entry], sources: Sequence[Modality], target: Modality
+) -> ModelError:
+    runnable = [entry for entry in candidates if entry.is_runnable]
     pairs = dict.fromkeys(
         f"{given} to {made}"
-        for entry in candidates
-        for given in entry.sources
+        for entry in runnable
+        for given in (entry.sources if entry.any_one_source else (entry.source_text,))
         for made in entry.targets
-        if entry.is_runnable and makes(entry, given, made)
+        if given != made
     )
+    source = " + ".join(sources)
     there = f"There are: {', '.join(pairs)}." if pairs else "Get one with 'imputer models pull' or 'imputer train'."
     for entry in fitting:
         if isinstance(entry.home, ImportOnly):

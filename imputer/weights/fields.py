@@ -101,13 +101,15 @@ class Fields:
             self.refuse(name, f"{shown(value)} does not end in {SUFFIX}")
         return value
 
-    def modalities(self, name: str) -> tuple[Modality, ...]:
-        """Take a list of modalities, by their proper names, not by aliases."""
-        values: list[Any] = self.take(name, list)
+    def modalities(self, name: str, *, default: Any = _REQUIRED, empty: bool = False) -> Any:
+        """Take a list of modalities, a tuple then, by their proper names, not by aliases; `empty` allows for none."""
+        values: list[Any] = self.take(name, list, default=default)
+        if values is default:
+            return default
         for value in values:
             if value not in tuple(Modality):
                 self.refuse(name, f"{shown(value)} is unknown; known are {', '.join(Modality)}")
-        if not values or len(set(values)) < len(values):
+        if not (values or empty) or len(set(values)) < len(values):
             self.refuse(name, "must name one modality at least, and each once")
         return tuple(Modality(value) for value in values)
 

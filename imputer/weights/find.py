@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +48,7 @@ def find_model(
     source: Modality | None = None,
     target: Modality | None = None,
     *,
+    beside: Collection[Modality] = (),
     spacing_mm: tuple[float, float, float] | None = None,
     anatomy: str | None = None,
     offline: bool = False,
@@ -60,6 +61,7 @@ def find_model(
     ----------
     model : an id of `imputer models list`, `hf://owner/repo[@revision]`, a model file; None: the best one for the pair.
     source, target : the pair that is asked for; they pick from a repository with several models.
+    beside : sources that enter together with the first one.
     spacing_mm, anatomy : of the volume, (3,) and e.g. "brain"; what the choice goes by, besides the pair.
     offline : never use the network.
     progress : called with (stage, done, total), bytes.
@@ -74,16 +76,17 @@ def find_model(
     if model is None:
         if source is None or target is None:
             raise ModelError("Without a pair of modalities no model can be chosen.", remedy="Name a model.")
-        choice = choose(store.all_entries(), source, target, spacing_mm=spacing_mm, anatomy=anatomy)
+        choice = choose(store.all_entries(), source, target, beside=beside, spacing_mm=spacing_mm, anatomy=anatomy)
         path = _obtain(choice.entry, at_hand, offline=offline, progress=progress)
         return Found(path, choice.entry, choice.reasons, choice.cautions)
     text = str(model)
     if not text.startswith(hub.SCHEME) and Path(text).suffix == SUFFIX:
         return Found(Path(text))
-    entry = named(text, source, target, offline=offline, progress=progress)
+    entry = named(text, source, target, beside=beside, offline=offline, progress=progress)
     cautions: tuple[str, ...] = ()
-    if source is not None and target is not None and makes(entry, source, target) and entry.is_runnable:
-        cautions = choose([entry], source, target, spacing_mm=spacing_mm, anatomy=anatomy).cautions
+    if source is not None and target is not None and makes(entry, source, target, beside) and entry.is_runnable:
+        choice = choose([entry], source, target, beside=beside, spacing_mm=spacing_mm, anatomy=anatomy)
+        cautions = choice.cautions
     return Found(_obtain(entry, at_hand, offline=offline, progress=progress), entry, cautions=cautions)
 
 
@@ -97,11 +100,12 @@ def named(
     source: Modality | None = None,
     target: Modality | None = None,
     *,
+    beside: Collection[Modality] = (),
     offline: bool = False,
     progress: hub.Progress | None = None,
 ) -> Entry:
     """Return the entry of an id or of a name on the Hub; ModelError where there is none, or several fit."""
-    fitting = matching(name, source, target, offline=offline, progress=progress)
+    fitting = matching(name, source, target, beside=beside, offline=offline, progress=progress)
     if len(fitting) == 1:
         return fitting[0]
     pairs = ", ".join(entry.pair for entry in fitting)
@@ -113,6 +117,7 @@ def matching(
     source: Modality | None = None,
     target: Modality | None = None,
     *,
+    beside: Collection[Modality] = (),
     offline: bool = False,
     progress: hub.Progress | None = None,
 ) -> tuple[Entry, ...]:
@@ -125,10 +130,11 @@ def matching(
     """
     if name.startswith(hub.SCHEME):
         entries = hub.resolve(hub.parse(name), offline=store.is_offline(offline), progress=progress).entries
-        fitting = tuple(entry for entry in entries if makes(entry, source, target))
+        fitting = tuple(entry for entry in entries if makes(entry, source, target, beside))
         if not fitting:
             pairs = ", ".join(entry.pair for entry in entries) or "none"
-            raise ModelError(f"{name} has no model from {source} to {target}.", remedy=f"It makes: {pairs}.")
+            given = " + ".join(map(str, (source, *beside)))
+            raise ModelError(f"{name} has no model from {given} to {target}.", remedy=f"It makes: {pairs}.")
         return fitting
     if name.endswith((SUFFIX, *CHECKPOINT_SUFFIXES)):
         file = Path(name).name

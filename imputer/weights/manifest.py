@@ -30,7 +30,7 @@ _FORMAT = 2
 LARGEST = 4_000_000  # bytes; a manifest of a thousand models has less
 
 METHODS = ("syndiff", "disdiff", "aldm")
-_ANY_ONE_SOURCE = ("aldm", "disdiff")  # methods that work from any one of their sources; others need all at once
+_ANY_ONE_SOURCE = ("aldm", "disdiff")  # methods that work from any one of their sources; the others take them together
 METRICS = ("PSNR (dB)", "SSIM")
 SKULL_STRIPPED = ("yes", "no", "either")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -118,7 +118,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Entry:
-    """One trained model; `bytes` and `sha256` (64 hexadecimal digits) are its file's: 0 and "" where import-only."""
+    """One trained model; `bytes` and `sha256` (64 hexadecimal digits) are its file's: 0 and "" where import-only.
+
+    `required` are those of several sources that enter together which must be there; None: all of them.
+    """
 
     id: str
     method: str
@@ -134,11 +137,19 @@ class Entry:
     bytes: int = 0
     sha256: str = ""
     scores: tuple[Score, ...] = ()
+    required: tuple[Modality, ...] | None = None
 
     @property
     def any_one_source(self) -> bool:
-        """Whether one of its sources is enough."""
+        """Whether it takes one source at a time."""
         return len(self.sources) == 1 or self.method in _ANY_ONE_SOURCE
+
+    @property
+    def needed(self) -> tuple[Modality, ...]:
+        """Sources that a model of several together cannot do without; none of one that takes one at a time."""
+        if self.any_one_source:
+            return ()
+        return self.sources if self.required is None else self.required
 
     @property
     def pair(self) -> str:
@@ -147,8 +158,16 @@ class Entry:
 
     @property
     def source_text(self) -> str:
-        """What it starts from: ``t1, t2`` is any one of them, ``t1 + t2`` is both at once."""
-        return (", " if self.any_one_source else " + ").join(self.sources)
+        """What it starts from: ``t1, t2`` is any one of them, ``t1 + t2`` is both at once.
+
+        ``t1 + t2 or fewer`` also takes any of them alone, ``t1 (+ t2)`` cannot do without T1.
+        """
+        if self.any_one_source:
+            return ", ".join(self.sources)
+        optional = [source for source in self.sources if source not in self.needed]
+        if not self.needed:
+            return f"{' + '.join(self.sources)} or fewer"
+        return " + ".join(self.needed) + (f" (+ {' + '.join(optional)})" if optional else "")
 
     @property
     def target_text(self) -> str:
@@ -249,7 +268,10 @@ def _entry(fields: Fields, name: str) -> Entry:
         bytes=fields.size("bytes") if has_file else 0,
         sha256=fields.match("sha256", SHA256, "a SHA-256 of 64 hexadecimal digits") if has_file else "",
         scores=tuple(_score(score) for score in fields.tables("score", default=[])),
+        required=fields.modalities("required", default=None, empty=True),
     )
+    if entry.required is not None and (entry.any_one_source or not {*entry.required} <= {*entry.sources}):
+        fields.refuse("required", "names what is no source, or the model takes one source at a time")
     fields.finish()
     return entry
 

@@ -54,6 +54,7 @@ def entry_of(path: Path, home: Home) -> Entry:
         ),
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
+        required=_required(header, path.name),
     )
 
 
@@ -97,6 +98,16 @@ def _modalities(header: Mapping[str, Any], name: str, file: str) -> tuple[Modali
     if not found or len(set(found)) < len(found):
         raise ModelError(f"The header of {file} names no {name} modality, or one twice.")
     return found
+
+
+def _required(header: Mapping[str, Any], file: str) -> tuple[Modality, ...] | None:
+    """The sources that several which enter together may not lack; None where the header does not say."""
+    listed, sources = header.get("required"), header.get("sources")
+    if listed is None or not isinstance(sources, list) or len(sources) == 1:
+        return None
+    if not isinstance(listed, list) or not all(each in sources for each in listed):
+        raise ModelError(f"The header of {file} requires sources that it does not list.")
+    return tuple(parse_modality(str(each)) for each in dict.fromkeys(listed))
 
 
 def _scope(scope: Mapping[str, Any]) -> Scope:

@@ -113,7 +113,8 @@ def _scores(entry: Entry, run: Path, settings: Mapping[str, Any]) -> tuple[Score
     scores: tuple[Score, ...] = ()
     for direction, first, second in (("forward", source, target), ("backward", target, source)):
         if first in entry.sources and second in entry.targets:
-            case = "mean" if len(entry.sources) == 1 else f"mean, {first} to {second}"
+            has_one_pair = len(entry.targets) == 1
+            case = "mean" if has_one_pair else f"mean, {first} to {second}"
             scores += _told("slices of held-out cases", case, _last_values(run / _LOG, f"{direction}."))
     return scores
 

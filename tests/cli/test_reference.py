@@ -19,4 +19,4 @@ def test_the_page_is_up_to_date() -> None:
 def test_the_page_has_every_command() -> None:
     headings = {line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("## imputer")}
     names = ("synth", "models list", "models info", "models verify", "models path", "models import", "inspect")
-    assert {f"## imputer {name}" for name in (*names, "train syndiff", "demo", "doctor")} <= headings
+    assert {f"## imputer {name}" for name in (*names, "train syndiff", "train disdiff", "demo", "doctor")} <= headings

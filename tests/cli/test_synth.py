@@ -144,8 +144,7 @@ def test_offline_works(run: Run, t1: Path) -> None:
         (["--to", "t2", "-ot", "dicom"], ["DICOM", "--reference-dicom"]),
         (["--to", "t2", "-ot", "png"], ["png"]),
         (["--to", "t2", "--fast", "--steps", "2"], ["--fast"]),
-        (["--to", "t2", "second.nii.gz"], ["one input"]),
-        (["--to", "t2", "-i", "flair=second.nii.gz"], ["one input"]),
+        (["--to", "t2", "--from", "t1", "second.nii.gz"], ["--from", "t1=PATH"]),
     ],
     ids=" ".join,
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import pytest
 from nibabel.nifti1 import Nifti1Image
+from tiny import write_head
 
 from imputer.cli.train import _read
 from imputer.modality import Modality
@@ -71,6 +72,26 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(run: Run, scans: Path, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("folders", [1, 2])
+def test_several_sources_are_one_direction(run: Run, scans: Path, tmp_path: Path, folders: int) -> None:
+    """Where one folder holds all sources, names tell them; else there is one for each."""
+    write_head(tmp_path / "flair" / "head0_flair.nii.gz", Modality.FLAIR)
+    for name in ("t1", "t2"):
+        for path in (scans / name).iterdir():
+            target = tmp_path / ("all" if folders == 1 else name) / path.name
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    places = ["all"] if folders == 1 else ["t1", "t2"]
+    sources = [word for place in places for word in ("--source", tmp_path / place)]
+    words = ["--from", "t1w", "--from", "t2", "--target", tmp_path / "flair", "--to", "flair", "--paired", "--dry-run"]
+    result = run("train", "syndiff", *sources, *words, "-o", tmp_path / "run", *TINY, "--set", "source_dropout=0.4")
+    assert result.exit_code == 0, result.output
+    said = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in result.stdout.splitlines()}
+    assert (said["cases to train on"], said["direction"], said["source"]) == ("1", "forward", "t1")
+    assert ("t2" in said["other_sources"], said["source_dropout"], said["width"]) == (True, "0.4", "8")
+    assert (str(tmp_path / "t2") in said["other_source_dirs"]) is (folders == 2)
+
+
 @pytest.mark.slow
 def test_a_run_ends_with_models_and_can_be_resumed(run: Run, scans: Path, tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric", reason="training needs the extra train")
@@ -104,6 +125,9 @@ def test_a_run_ends_with_models_and_can_be_resumed(run: Run, scans: Path, tmp_pa
         (["--direction", "sideways"], ["sideways"]),
         (["--direction", "forward"], ["--paired"]),
         (["--holdout", "head"], ["train on"]),
+        (["--from", "t1", "--from", "pd"], ["--paired"]),
+        (["--from", "t1", "--from", "pd", "--paired", "--direction", "both"], ["--direction forward"]),
+        (["--source", "more"], ["2 --source for 1 --from"]),
     ],
     ids=" ".join,
 )

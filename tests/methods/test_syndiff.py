@@ -9,10 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tiny import make_generator, make_header, make_method
+from tiny_joint import joint_header, make_joint
 
 from imputer.errors import DeviceError, ModelError, UsageError
 from imputer.methods.base import Identity, RunOptions
 from imputer.methods.syndiff import SynDiff, build, network_from_header
+from imputer.modality import Modality
 from imputer.nets.ncsnpp import NCSNpp
 
 Stack = NDArray[np.float32]
@@ -164,3 +166,59 @@ def test_on_cuda_the_batch_size_changes_next_to_nothing(stack: Stack, result: St
     for batch_size in (1, 2, 5):
         made = method.run(stack, replace(OPTIONS, batch_size=batch_size))
         assert np.abs(made - result).max() < 1e-2
+
+
+def two_sources(stack: Stack) -> Stack:
+    return np.concatenate([stack, np.flip(stack, axis=2)], axis=1)
+
+
+def test_several_sources_give_one_image_and_each_matters(stack: Stack) -> None:
+    joint, both = make_joint(), two_sources(stack)
+    result = joint.run(both, OPTIONS)
+    assert result.shape == stack.shape
+    assert (result[3] == -1).all() and (result[0] > -1).any()
+    for channel in (0, 1):
+        other = both.copy()
+        other[:, channel] = -1
+        assert not np.array_equal(joint.run(other, OPTIONS)[0], result[0])
+    np.testing.assert_array_equal(joint.run(both, replace(OPTIONS, batch_size=3)), result)
+
+
+def test_a_slice_that_one_source_alone_shows_is_made(stack: Stack) -> None:
+    both = two_sources(stack)
+    both[3, 1] = both[2, 1]
+    assert (make_joint().run(both, OPTIONS)[3] > -1).any()
+
+
+def test_a_header_of_several_sources_rebuilds_the_method(stack: Stack) -> None:
+    header = joint_header(required=(Modality.T2,))
+    network = network_from_header(header, "file")
+    network.load_state_dict(make_joint().generator.state_dict())
+    rebuilt = build(header, network, Identity("again"))
+    assert (rebuilt.sources, rebuilt.joint, rebuilt.required) == ((Modality.T1, Modality.T2), True, (Modality.T2,))
+    np.testing.assert_array_equal(
+        rebuilt.run(two_sources(stack), OPTIONS), make_joint().run(two_sources(stack), OPTIONS)
+    )
+    del header["required"]  # who does not say so cannot do without any
+    assert build(header, network, Identity("again")).required == rebuilt.sources
+    assert (make_method().joint, make_method().required) == (False, ())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sources": ["t1"]},
+        {"sources": ["t1", "t2", "pd"]},
+        {"sources": ["t1", "t1w"]},
+        {"sources": ["t1", "t9"]},
+        {"sources": "t1"},
+        {"sources": 7},
+        {"required": 7},
+        {"required": ["t9"]},
+    ],
+    ids=str,
+)
+def test_a_header_whose_sources_make_no_sense_is_refused(changes: dict[str, object]) -> None:
+    header = {**joint_header(), **changes}
+    with pytest.raises(ModelError, match="file is incomplete or malformed"):
+        build(header, make_joint().generator, Identity("file"))

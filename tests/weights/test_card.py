@@ -140,3 +140,10 @@ def test_sizes_that_a_package_does_not_state_are_not_made_up() -> None:
 def test_no_card_without_a_file(models: list[Entry]) -> None:
     with pytest.raises(ModelError, match="card"):
         card(models)
+
+
+def test_the_command_of_a_model_of_several_sources_gives_it_all_of_them() -> None:
+    joint = replace(ONE, sources=(Modality.T1, Modality.T2), targets=(Modality.FLAIR,), required=())
+    text = card([joint])
+    assert "imputer synth t1=t1.nii.gz t2=t2.nii.gz --to flair -m hf://OWNER/REPO" in text
+    assert "T1 + T2 or fewer" in text

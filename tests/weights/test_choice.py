@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from imputer.errors import ModelError
 from imputer.modality import Modality
 from imputer.weights.choice import choose, makes
-from imputer.weights.manifest import Embedded, Entry, ImportOnly, Licence, Scope, entries
+from imputer.weights.manifest import Embedded, Entry, ImportOnly, Licence, Scope, entries, parse, read, render, write
 from imputer.weights.package import ANY_MM, NOT_STATED
 
 T1, T2, PD, CT, FLAIR = Modality.T1, Modality.T2, Modality.PD, Modality.CT, Modality.FLAIR
@@ -206,3 +208,49 @@ def test_the_models_that_come_with_imputer() -> None:
     assert (choice.entry.id, choice.cautions) == ("syndiff-t1-t2", ())
     with pytest.raises(ModelError, match=r"syndiff-ixi-pd-t1.*imputer models import gen_diffusive_1_50\.pth"):
         choose(entries(), PD, T1)
+
+
+JOINT = replace(entry("joint"), sources=(T1, T2, PD), targets=(FLAIR,), required=())
+STRICT = replace(JOINT, id="strict", required=None)
+WITH_T1 = replace(JOINT, id="with-t1", required=(T1,))
+SINGLE = replace(entry("single"), targets=(FLAIR,))
+
+
+def test_a_model_of_several_sources_makes_its_target_of_any_it_can_do_with() -> None:
+    assert makes(JOINT, T2, FLAIR) and makes(JOINT, T2, FLAIR, (T1,)) and makes(JOINT, PD, FLAIR, (T1, T2))
+    assert not makes(JOINT, CT, FLAIR) and not makes(JOINT, T1, FLAIR, (CT,)) and not makes(JOINT, T1, T2)
+    assert makes(STRICT, PD, FLAIR, (T1, T2)) and not makes(STRICT, T1, FLAIR, (T2,))
+    assert makes(WITH_T1, T1, FLAIR) and makes(WITH_T1, T2, FLAIR, (T1,)) and not makes(WITH_T1, T2, FLAIR)
+    assert not makes(SINGLE, T1, FLAIR, (T2,)) and not makes(replace(JOINT, method="aldm"), T1, FLAIR, (T2,))
+
+
+def test_one_source_goes_to_a_model_of_one_and_several_to_the_model_that_lacks_least() -> None:
+    pair = replace(JOINT, id="pair", sources=(T1, T2))
+    models = [JOINT, pair, replace(SINGLE, scope=COARSE.scope)]
+    fine = (1.0, 1.0, 2.0)
+    assert choose(models, T1, FLAIR, spacing_mm=fine).entry.id == "single"
+    assert choose(models, T2, FLAIR, spacing_mm=fine).entry.id == "pair"
+    assert choose(models, T2, FLAIR, beside=(T1,), spacing_mm=fine).entry.id == "pair"
+    choice = choose(models, PD, FLAIR, beside=(T1,), spacing_mm=fine)
+    assert choice.entry.id == "joint" and choice.reasons[0] == "PD + T1 to FLAIR"
+    assert "it can do without T2" in choice.reasons
+
+
+def test_where_no_model_takes_them_together_it_says_what_there_is() -> None:
+    with pytest.raises(ModelError, match=r"no model from t1 [+] ct to flair") as caught:
+        choose([SINGLE, JOINT, WITH_T1], T1, FLAIR, beside=(CT,))
+    assert caught.value.remedy == ("There are: t1 to flair, t1 + t2 + pd or fewer to flair, t1 (+ t2 + pd) to flair.")
+
+
+def test_the_sources_that_a_model_cannot_do_without_are_kept(tmp_path: Path) -> None:
+    write(tmp_path / "models.toml", [JOINT, STRICT, WITH_T1, FINE])
+    assert read(tmp_path / "models.toml") == (JOINT, STRICT, WITH_T1, FINE)
+    assert "required" not in render([FINE]) and [each.needed for each in (JOINT, STRICT, WITH_T1, FINE)] == [
+        (), (T1, T2, PD), (T1,), ()
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", [{"required": (FLAIR,)}, {"sources": (T1,)}, {"method": "aldm"}])
+def test_required_sources_that_make_no_sense_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="required"):
+        parse(render([replace(WITH_T1, **changes)]), "models.toml")

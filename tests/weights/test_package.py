@@ -64,3 +64,30 @@ def test_an_autoencoder_that_makes_nothing_is_no_model_to_be_chosen(tmp_path: Pa
 def test_a_network_that_is_not_described_is_no_reason_to_stop_here(tmp_path: Path, network: object) -> None:
     path = write(tmp_path / "odd.safetensors", network=network)
     assert entry_of(path, Imported(path)).targets == CLASSES
+
+
+JOINT = {"method": "syndiff", "sources": ["t1", "t2"], "targets": ["flair"]}
+
+
+@pytest.mark.parametrize(
+    ("required", "needed", "text"),
+    [
+        ({}, (Modality.T1, Modality.T2), "t1 + t2"),
+        ({"required": []}, (), "t1 + t2 or fewer"),
+        ({"required": ["t2"]}, (Modality.T2,), "t2 (+ t1)"),
+    ],
+)
+def test_a_model_of_several_sources_together_says_which_it_needs(
+    tmp_path: Path, required: dict[str, Any], needed: tuple[Modality, ...], text: str
+) -> None:
+    path = write(tmp_path / "joint.safetensors", **JOINT, **required)
+    entry = entry_of(path, Imported(path))
+    assert (entry.pair, entry.needed, entry.source_text) == ("t1+t2->flair", needed, text)
+    assert parse(render([entry]), "again") == (entry,)
+
+
+@pytest.mark.parametrize("value", ["t1", ["flair"], [["t1"]], 7, {"t1": 1}])
+def test_required_sources_that_are_none_are_refused(tmp_path: Path, value: object) -> None:
+    path = write(tmp_path / "joint.safetensors", **JOINT, required=value)
+    with pytest.raises(ModelError, match=r"joint\.safetensors requires sources that it does not list"):
+        entry_of(path, Imported(path))

@@ -51,7 +51,10 @@ _LOSSY_METHODS = {
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What was computed from what, and by which model: `weights_sha256` has 64 hexadecimal digits."""
+    """What was computed from what, and by which model: `weights_sha256` has 64 hexadecimal digits.
+
+    `beside` are more sources than the first one.
+    """
 
     source: Modality
     target: Modality
@@ -62,6 +65,12 @@ class Synthesis:
     seed: int
     imputer_version: str
     licence: str = ""
+    beside: tuple[Modality, ...] = ()
+
+    @property
+    def sources(self) -> str:
+        """What it was made from, in words: "T1w", or "T1w+T2w" of several."""
+        return "+".join(NAMES[each] for each in (self.source, *self.beside))
 
     @property
     def kind(self) -> str:
@@ -71,7 +80,9 @@ class Synthesis:
 
 def labels(synthesis: Synthesis, *, synthetic_source: bool, scale: float) -> Elements:
     """The synthetic label, in every place where programs and people may look for it; de-identifiers remove some."""
-    source = ("a synthetic " if synthetic_source else "a ") + NAMES[synthesis.source] + " image"
+    source = f"{'a synthetic' if synthetic_source else 'a'} {synthesis.sources} image"
+    if synthesis.beside:
+        source = f"{synthesis.sources} images" + (", of which the first was synthetic," if synthetic_source else "")
     model = f"model {plain(synthesis.model_id, 64)}"
     if synthesis.model_version:
         model += f" {plain(synthesis.model_version, 32)}"
@@ -97,7 +108,7 @@ def labels(synthesis: Synthesis, *, synthetic_source: bool, scale: float) -> Ele
 
 def description(synthesis: Synthesis) -> str:
     """SeriesDescription; the word that matters most comes first, as viewers cut the end."""
-    return f"SYNTHETIC {NAMES[synthesis.target]} from {NAMES[synthesis.source]} - NOT FOR DIAGNOSIS"
+    return f"SYNTHETIC {NAMES[synthesis.target]} from {synthesis.sources} - NOT FOR DIAGNOSIS"
 
 
 def equipment(synthesis: Synthesis) -> Elements:
@@ -127,7 +138,7 @@ def contributors(source: Dataset, synthesis: Synthesis, now: datetime, *, synthe
         code("PurposeOfReferenceCodeSequence", *_SYNTHESIZING_EQUIPMENT),
         equipment(synthesis),
         own("ContributionDateTime", f"{now:%Y%m%d%H%M%S}{offset}"),
-        own("ContributionDescription", f"Synthesis of {synthesis.kind} from {NAMES[synthesis.source]}, research only"),
+        own("ContributionDescription", f"Synthesis of {synthesis.kind} from {synthesis.sources}, research only"),
     )
     copies = verbatim(source, (listed,)).values()
     already = [item for copy in copies if isinstance(copy, DataElement) for item in copy.value]
