@@ -52,8 +52,8 @@ SMALL: dict[str, Any] = {
 }
 STEPS = {"autoencoder": 3200, "spade": 9000, "diffusion": 4000, "projector": 3000}
 # The projector learns by L1 alone first: a discriminator of its first estimates learns nothing that lasts.
-ADVERSARIAL: dict[str, Any] = {"adversarial_weight": 0.02, "projector_rate": 2e-4}
-ADVERSARIAL_STEPS = 1200
+ADVERSARIAL: dict[str, Any] = {"adversarial_weight": 0.02, "projector_rate": 2e-4, "discriminator_rate": 2e-4}
+ADVERSARIAL_STEPS = 900
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from imputer.errors import InputError, UsageError
 from imputer.io.dispatch import in_order_of, is_dicom, load
 from imputer.methods.base import Method, RunOptions, check_style, choose_precision
-from imputer.modality import Modality
+from imputer.modality import Modality, split_role
 from imputer.preprocess.orient import Orient
 from imputer.report.provenance import RunRecord
 from imputer.results import Images, Plan, check_outputs, kinds_of, plan_of, write_results
@@ -163,7 +163,8 @@ def read_cases(
             settings.output_types, output, is_dicom=holds_dicom(source), has_reference=has_reference
         )
         plans[target] = plan_of(output, kinds[target], samples=settings.samples, preview=settings.preview)
-        for each in (source, *(given.source for given in beside)):
+        style_path = [] if settings.style_from is None else [split_role(settings.style_from)[0]]
+        for each in (source, *(given.source for given in beside), *style_path):
             check_outputs(plans[target], None if isinstance(each, Volume) else each, overwrite=settings.overwrite)
     paths = [path for plan in plans.values() for path in plan.paths()]
     if len(set(paths)) < len(paths):
@@ -223,7 +224,8 @@ def prepare_case(
     if case.style is not None:
         check_style(method)
     check_sources(method, case.roles, settings.to)
-    sizes_are_told = found is not None and found.entry is not None
+    is_own = volume.modality == settings.to  # of its own contrast, in another look: no pair, no choice
+    sizes_are_told = found is not None and found.entry is not None and not is_own
     others = [each.volume for each in case.beside]
     scope = scope_warnings(volume, method, others, force=settings.force, sizes_are_told=sizes_are_told)
     scope += [*target_warnings(settings.to), *(found.cautions if found else ())]

@@ -108,16 +108,25 @@ def read_companions(
     Raises
     ------
     ImputerError
-        UsageError where two are the same contrast; InputError where one cannot be read, does not overlap with the
-        first one or, without `force`, is a DICOM series of another patient.
+        UsageError where two are the same contrast or one file; InputError where one cannot be read, does not
+        overlap with the first one or, without `force`, is a DICOM series of another patient.
     """
     companions: list[Companion] = []
     for each in given:
         volume = each.source if isinstance(each.source, Volume) else _loaded(each, targets)
         volume = replace(volume, modality=modality_of(volume, each.role, targets, hint="t1=PATH"))
         check_roles([first.modality, *(companion.role for companion in companions), volume.modality])
+        if any(_is_same(volume, known) for known in (first, *(companion.volume for companion in companions))):
+            raise UsageError(f"{_name(volume)} is given twice, as two contrasts.", remedy="Give each its own file.")
         companions.append(_companion(first, volume, force=force))
     return tuple(companions)
+
+
+def _is_same(one: Volume, other: Volume) -> bool:
+    """Whether two volumes are one image of one place: a slip of who names the files."""
+    if one.origin is None or other.origin is None or one.origin.path.resolve() != other.origin.path.resolve():
+        return False
+    return one.origin.format != "dicom" and np.array_equal(one.array, other.array)  # a study has several series
 
 
 def _loaded(given: Given, targets: Sequence[Modality]) -> Volume:
@@ -151,7 +160,9 @@ def _of_other_patients(first: Volume, volume: Volume, *, force: bool) -> list[st
         subjects = {match.group() for match in named if match is not None}
         return ["The names of the inputs tell different subjects."] if len(subjects) > 1 else []
     headers = [each.origin.header.frames[0].dataset for each in (first, volume) if each.origin is not None]
-    patients, places = ([header.get(tag) for header in headers] for tag in ("PatientID", "FrameOfReferenceUID"))
+    patients, places = (
+        [str(header.get(tag) or "") for header in headers] for tag in ("PatientID", "FrameOfReferenceUID")
+    )
     if all(patients) and len(set(patients)) > 1:
         text = "The inputs are DICOM series of different patients."
         if not force:

@@ -25,6 +25,7 @@ from imputer.io.bids import write_dataset_description
 from imputer.io.cases import find_cohort
 from imputer.methods.base import cpu_threads
 from imputer.modality import Modality, split_role
+from imputer.style import read_style
 from imputer.weights import hub
 from imputer.weights.choice import makes
 from imputer.weights.fields import SUFFIX
@@ -64,6 +65,8 @@ def plan_batch(batch: Batch) -> Plan:
 
 
 def _planned(batch: Batch, entries: Sequence[Entry]) -> Plan:
+    if batch.case.style_from is not None:
+        read_style(batch.case.style_from, (*batch.targets, *batch.complete))  # before any case is
     cohort = find_cohort(batch.root, layout=batch.layout, participants=batch.participants, out=batch.out)
 
     # Several sources enter where that is asked for: a model that was brought in shall not change what batches make.

@@ -6,6 +6,7 @@ target from every source; the 4-step sampler on the latent (the projector) is Sy
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -58,6 +59,7 @@ class Aldm:
     schedule, projector_schedule : of the DDIM sampler and of the projector.
     output_scale : intensity of the written volume where the network says 1.
     identity : who the model is.
+    latent_limit : see `Pipeline`.
     memory : bytes that a run may take; None: told by the device.
     """
 
@@ -75,6 +77,7 @@ class Aldm:
         projector_schedule: Schedule,
         output_scale: float,
         identity: Identity,
+        latent_limit: float | None = None,
         memory: int | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -91,7 +94,7 @@ class Aldm:
         self.output_scale = output_scale
         self.identity = identity
         self.memory = memory
-        self._pipeline = Pipeline(network, schedule, projector_schedule)
+        self._pipeline = Pipeline(network, schedule, projector_schedule, latent_limit)
 
     @property
     def steps(self) -> int:
@@ -243,11 +246,21 @@ def build(header: Mapping[str, Any], network: AutoencoderModel, identity: Identi
             projector_schedule=Schedule(**header["projector_schedule"]),
             output_scale=checked_scale(header["output_scale"]),
             identity=identity,
+            latent_limit=_checked_limit(header.get("latent_limit")),
         )
         method.sampling(RunOptions(case=""))  # raises where the steps that it names are not possible
         return method
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise ModelError(f"The header of {identity.id} is incomplete or malformed ({error}).") from error
+
+
+def _checked_limit(stored: Any) -> float | None:
+    if stored is None:
+        return None
+    limit = float(stored)
+    if not 0 < limit < math.inf:
+        raise ValueError("its latent_limit is not above 0")
+    return limit
 
 
 def _check_modalities(sources: Sequence[Modality], targets: Sequence[Modality], classes: int) -> None:
@@ -321,6 +334,7 @@ def header(
     sampling: Sampling | None = None,
     schedule: LinearSchedule | None = None,
     projector_schedule: Schedule | None = None,
+    latent_limit: float | None = None,
 ) -> dict[str, Any]:
     """Return the package header that `build` reads.
 
@@ -331,6 +345,7 @@ def header(
     about : id, version, title, licence, citation, scope.
     sampling : how the model samples unless told otherwise; None: by the best sampler that it has the parts for.
     schedule, projector_schedule : None: the released one, and SynDiff's of four steps.
+    latent_limit : see `Pipeline`; the released models have none.
     """
     parts = (getattr(network, name, None) for name in ("unet", "projector"))
     unet, projector = (None if part is None else asdict(part.config) for part in parts)
@@ -350,6 +365,7 @@ def header(
         },
         "schedule": (schedule or LinearSchedule()).to_json(),
         "projector_schedule": projector_schedule.to_json(),
+        **({} if latent_limit is None else {"latent_limit": latent_limit}),
         "recipe": recipe.to_json(),
         "output_scale": output_scale,
         "about": dict(about),

@@ -22,7 +22,7 @@ from imputer.diffusion.noise import SliceNoise
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import ModelError, UsageError
 from imputer.methods.base import Identity, RunOptions, checked_scale, fields_of, to_tensor
-from imputer.methods.slices import Begin, SliceMethod, filled_slices, slices_at_once
+from imputer.methods.slices import GPU_BATCH, Begin, SliceMethod, filled_slices, slices_at_once, slices_with_head
 from imputer.modality import Modality, parse_modality
 from imputer.nets.disdiff import DisDiff as Network
 from imputer.nets.disdiff import DisDiffConfig
@@ -63,11 +63,12 @@ class DisDiff(SliceMethod):
         self.takes_style = network.config.attribute_size > 0
 
     def attribute_of(self, slices: NDArray[np.float32], target: Modality, at_once: int = 1) -> Tensor:
-        """Return the mean attribute (size,) of the slices (S, 1, H, W) in [-1, 1] of a scan that are not empty.
+        """Return the mean attribute (size,) of the slices (S, 1, H, W) in [-1, 1] of a scan that show a head.
 
-        ValueError where all are; UsageError where the model has no attributes.
+        The other ones count where none does. ValueError where all are empty; UsageError where the model has no
+        attributes.
         """
-        filled = filled_slices(slices)
+        filled = np.flatnonzero(slices_with_head(slices)).tolist() or filled_slices(slices)
         if not filled:
             raise ValueError("no slice shows anything")
         found = []
@@ -88,7 +89,7 @@ class DisDiff(SliceMethod):
         if options.style is None:
             attribute = self.network.default_attribute(target)
         else:
-            attribute = self.attribute_of(options.style, target, slices_at_once(self.device, options))
+            attribute = self.attribute_of(options.style, target, min(GPU_BATCH, slices_at_once(self.device, options)))
 
         def begin(slices: Tensor, noise: SliceNoise) -> Denoiser:
             maps = self.network.maps_of(self.network.encode(slices, source), target)

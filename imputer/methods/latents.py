@@ -50,10 +50,20 @@ class Pipeline:
     ----------
     network : on its device.
     schedule, projector_schedule : of the DDIM sampler and of the projector.
+    latent_limit : greatest magnitude of a latent of a target, beyond which it is cut; None: any. MS-SPADE multiplies a
+        tensor by what it computes from it: where a source shows what training had not, a few voxels may grow a
+        thousandfold, and the decoder's norms, which are taken over the whole volume, then grey out all of it.
     """
 
-    def __init__(self, network: AutoencoderModel, schedule: LinearSchedule, projector_schedule: Schedule) -> None:
+    def __init__(
+        self,
+        network: AutoencoderModel,
+        schedule: LinearSchedule,
+        projector_schedule: Schedule,
+        latent_limit: float | None = None,
+    ) -> None:
         self.network = network
+        self.latent_limit = latent_limit
         self.schedule = schedule
         self.projector_schedule = projector_schedule
         self._kept_of: tuple[str, ...] = ()
@@ -77,13 +87,16 @@ class Pipeline:
         with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             z_source = self._encoded(tile, work)
             done(ENCODING)
-            z_like = self.network.to_target(z_source, work.class_index).float()
+            z_like = self._held(self.network.to_target(z_source, work.class_index).float())
             done(TRANSLATION)
-            latent = self._sampled(z_source, z_like, work, noise, done)
+            latent = self._held(self._sampled(z_source, z_like, work, noise, done))
             volume = self.network.decode(latent)
             done(DECODING)
         voxels: NDArray[np.float32] = to_array(volume)[0, 0]
         return voxels
+
+    def _held(self, latent: Tensor) -> Tensor:
+        return latent if self.latent_limit is None else latent.clamp(-self.latent_limit, self.latent_limit)
 
     def _encoded(self, tile: Tile, work: Work) -> Tensor:
         """Return the latent of a tile of the source (1, C, i, j, k), from the last run where it had the same source."""
@@ -119,6 +132,13 @@ class Pipeline:
 
         z_T = noise.normal(*z_source.shape[1:])
         if sampling.name == PROJECTOR:
-            return sample(predicted, z_T, self.projector_schedule, noise, step, stop_after=sampling.steps)
+            return sample(
+                lambda x_t, t: self._held(predicted(x_t, t)),
+                z_T,
+                self.projector_schedule,
+                noise,
+                step,
+                stop_after=sampling.steps,
+            )
         eta = RELEASED_ETA if sampling.eta is None else sampling.eta
         return sample_ddim(predicted, z_T, self.schedule, noise, steps=sampling.steps, eta=eta, on_step=step)

@@ -24,9 +24,11 @@ from imputer.methods.base import (
     to_tensor,
 )
 from imputer.modality import Modality
+from imputer.nets.disdiff import HEAD_ABOVE
 from imputer.preprocess.recipe import Recipe
 
 BACKGROUND = -1.0
+HEAD_SHARE = 0.02  # of a slice's pixels
 # Makes, of source slices (B, N, H, W) on the device and their noise, what estimates x_0 of the target's slices.
 Begin = Callable[[Tensor, SliceNoise], Denoiser]
 GPU_BATCH = 16  # slices; a CPU takes one at a time: fastest (it stays in the cache), and the same bits for any batch
@@ -153,6 +155,15 @@ class SliceMethod(ABC):
 def filled_slices(stack: NDArray[np.float32]) -> list[int]:
     """Return the indices of the slices of a stack (S, C, H, W) that are not all background."""
     return [int(k) for k in np.flatnonzero((stack > BACKGROUND).any(axis=(1, 2, 3)))]
+
+
+def slices_with_head(stack: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which slices (S, C, H, W) show a head in any channel: over 2 % of the pixels clearly above the background.
+
+    The air of a raw scan is not all background.
+    """
+    share: NDArray[np.float64] = (stack > HEAD_ABOVE).any(axis=1).mean(axis=(1, 2))
+    return share > HEAD_SHARE
 
 
 def slices_at_once(device: torch.device, options: RunOptions) -> int:

@@ -88,6 +88,9 @@ def build(
         sources = [parse_modality(name) for name in header.get("sources") or [header["source"]]]
         if len(set(sources)) < len(sources) or generator.config.image_channels != 1 + len(sources):
             raise ValueError(f"{len(sources)} sources for {generator.config.image_channels} channels, or one twice")
+        required = [parse_modality(name) for name in header.get("required", sources)]
+        if not set(required) <= set(sources):
+            raise ValueError("it requires what is none of its sources")
         return SynDiff(
             generator,
             Schedule(**header["schedule"]),
@@ -95,7 +98,7 @@ def build(
             sources[0],
             parse_modality(header["target"]),
             others=sources[1:],
-            required=[parse_modality(name) for name in header.get("required", sources)],
+            required=required,
             output_scale=checked_scale(header["output_scale"]),
             identity=identity,
             shared_noise=bool(header.get("shared_noise", False)) if shared_noise is None else shared_noise,

@@ -109,6 +109,8 @@ class AldmConfig(RunConfig):
     """Hinge loss of a 3-D patch discriminator on reconstructions; 0 as in the released recipe."""
     latent_beta: float = 0.5
     """Difference of latents (whose variance is 1) up to which their L1 losses are quadratic; 0 as in the paper."""
+    latent_limit: float = 8.0
+    """Greatest magnitude of a target's latent (whose variance is 1) in use, where the model cuts it; 0: any."""
     cycle_weight: float = 0.1
     """L1 of MS-SPADE's way to the target and back."""
     class_weight: float = 0.0

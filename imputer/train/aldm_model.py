@@ -50,6 +50,7 @@ def inference_method(config: AldmConfig, model: AutoencoderModel) -> method.Aldm
     document = method.header(
         model, recipe_of(config, model), modalities, modalities,
         output_scale=1.0, about={}, projector_schedule=projector_schedule(config),
+        latent_limit=config.latent_limit or None,
     )  # fmt: skip
     return method.build(document, model, Identity("in training"))
 

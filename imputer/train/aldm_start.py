@@ -58,6 +58,7 @@ LIMITS = {
     **dict.fromkeys(("variants", "warmup", "validate_every", "validation_pairs"), (0, 10**6)),
     **{f"{name}_weight": (0, 10**6) for name in WEIGHTS},
     "latent_beta": (0, 100),
+    "latent_limit": (0, 10**6),
     "voxel_mm": (0.1, 20),
     "white": (0.1, 100),
 }
@@ -267,6 +268,7 @@ class _Exporting:
         document = method.header(
             model, recipe_of(config, model), present, modalities,
             output_scale=OUTPUT_SCALE, about=about, projector_schedule=projector_schedule(config),
+            latent_limit=config.latent_limit or None,
         )  # fmt: skip
         tensors = halved(self.stage.averaged())
         path = self._folder / "models" / MODEL

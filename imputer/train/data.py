@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 from imputer.errors import InputError, UsageError
 from imputer.io.dispatch import READ, load, peek
 from imputer.io.names import key_of, without_modality
+from imputer.methods.slices import slices_with_head
 from imputer.modality import Modality, guess_modality
 from imputer.preprocess.box import BACKGROUND
 from imputer.preprocess.orient import Orient
@@ -190,7 +191,7 @@ def paired_stack(case: Case, grid: str, recipes: tuple[Recipe, Recipe], *, regis
     partner, _ = recipes[1].forward(target)
     missing = np.full_like(partner, BACKGROUND)
     slices = np.concatenate([missing if each is None else recipes[0].forward(each)[0] for each in sources], axis=1)
-    keep = _with_content(slices) & _with_content(partner)
+    keep = slices_with_head(slices) & slices_with_head(partner)
     present = tuple(each is not None for each in sources)
     return Stack(case.name, slices[keep].astype(np.float16), partner[keep].astype(np.float16), present)
 
@@ -208,13 +209,7 @@ def voxel_sizes(paths: Iterable[Path]) -> dict[str, list[float]]:
 def unpaired_stack(name: str, path: Path, recipe: Recipe) -> Stack:
     """Make the stack of one volume."""
     slices, _ = recipe.forward(load(path))
-    return Stack(name, slices[_with_content(slices)].astype(np.float16))
-
-
-def _with_content(slices: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell which slices show something in any channel: more than 2 % of the pixels clearly above the background."""
-    share: NDArray[np.float64] = (slices > -0.9).any(axis=1).mean(axis=(1, 2))
-    return share > 0.02
+    return Stack(name, slices[slices_with_head(slices)].astype(np.float16))
 
 
 def swapped(stack: Stack) -> Stack:

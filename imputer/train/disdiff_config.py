@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from imputer.modality import parse_modality
 from imputer.nets.disdiff import DisDiffConfig
 from imputer.train.config import SliceConfig
 from imputer.train.diffusive import network_config
@@ -11,6 +12,7 @@ from imputer.train.diffusive import network_config
 # What the numbers may be, both ends included, beside those of every run; the networks hold their own to sense.
 LIMITS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("own_content", "mean_attribute"), (0, 1)),
+    "content_width": (4, 1024),
     **{
         f"{name}_weight": (0, 10**6)
         for name in ("reconstruction", "swap", "cycle", "content", "attribute", "magnitude", "pair")
@@ -20,7 +22,9 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class DisDiffTrainConfig(SliceConfig):
-    """Settings of `imputer train disdiff`; the defaults are the paper's where it has one, else DRIT++'s weights.
+    """Settings of `imputer train disdiff`; the defaults are the paper's where it has one.
+
+    The losses' weights, which it has not, are in the manner of DRIT++.
 
     Ablations: `content_weight = 0` trains without content discriminator. `disentangle = false` leaves out attributes,
     decoders and all their losses: content encoders that the diffusive generators' losses alone train.
@@ -71,9 +75,10 @@ def model_config(config: DisDiffTrainConfig) -> DisDiffConfig:
     """Return the shape of the model that comes out: between both contrasts. ValueError where the numbers make none."""
     size = config.attribute_size if config.disentangle else 0
     plain = network_config(config)
+    contrasts = (config.sources[0].value, parse_modality(config.target).value)
     return DisDiffConfig(
-        sources=(config.source, config.target),
-        targets=(config.source, config.target),
+        sources=contrasts,
+        targets=contrasts,
         generator=replace(plain, image_channels=1 + config.content_maps, latent_size=plain.latent_size + size),
         content_width=config.content_width,
         content_blocks=config.content_blocks,

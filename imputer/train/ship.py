@@ -44,7 +44,7 @@ def export_syndiff(
     Of several sources `source` is the first one; a model that learnt to do without some requires none.
     `sizes` are the least and greatest `pixel_mm` and `slice_mm` of the sources that it learnt from.
     """
-    white = config.source_white if str(source) == config.source else config.target_white
+    white = config.source_white if source == config.sources[0] else config.target_white
     others = config.sources[1:]  # one direction is learnt where there are any
     sources = (source, *others)
     network = network_config(config)

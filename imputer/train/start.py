@@ -8,6 +8,7 @@ from pathlib import Path
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import UsageError
 from imputer.modality import parse_modality
+from imputer.nets.layers import group_count
 from imputer.train import loop
 from imputer.train.adversarial_trainer import RunData
 from imputer.train.augment import strength_of
@@ -55,6 +56,7 @@ def check(config: AnySliceConfig) -> None:
             "validation_slices": (1, 10**6),
             "generator_rate": (0, 10),
             "source_dropout": (0, MOST_DROPOUT),
+            "discriminator_width": (1, 4096),
         },
     )
     strength_of(config.intensity_strength)
@@ -94,6 +96,10 @@ def _check_syndiff(config: TrainConfig) -> None:
 
 def _check_disdiff(config: DisDiffTrainConfig) -> None:
     check_numbers(config, DISDIFF_LIMITS)
+    if config.disentangle and config.content_width % group_count(config.content_width):
+        raise UsageError(
+            f"The setting content_width is {config.content_width}.", remedy="Give a multiple of 32, or of 4 below 128."
+        )
     if config.disentangle and config.attribute_size < 1:
         raise UsageError("Disentanglement needs an attribute.", remedy="Raise attribute_size, or disentangle=false.")
     if config.source_white != config.target_white:

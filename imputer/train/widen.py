@@ -31,6 +31,11 @@ def load_initial(network: nn.Module, config: TrainConfig) -> None:
                 f"{path.name} starts from {' + '.join(foreign)}, which is no source of this run.",
                 remedy="Give another --init, or that source too.",
             )
+        if len(known) == len(config.sources) and known != config.sources:
+            raise UsageError(
+                f"{path.name} takes its sources in another order: {' + '.join(known)}.",
+                remedy="Give --source and --from in that order.",
+            )
         shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
         tensors = widened(tensors, shapes, [0, *(1 + config.sources.index(source) for source in known)])
     load_strictly(network, tensors, path.name)

@@ -108,6 +108,8 @@ def named(
     fitting = matching(name, source, target, beside=beside, offline=offline, progress=progress)
     if len(fitting) == 1:
         return fitting[0]
+    if source is not None and target is not None and any(entry.is_runnable for entry in fitting):
+        return choose(fitting, source, target, beside=beside).entry
     pairs = ", ".join(entry.pair for entry in fitting)
     raise ModelError(f"{name} has several models: {pairs}.", remedy="Say which pair is meant, with --from and --to.")
 
@@ -133,8 +135,8 @@ def matching(
         fitting = tuple(entry for entry in entries if makes(entry, source, target, beside))
         if not fitting:
             pairs = ", ".join(entry.pair for entry in entries) or "none"
-            given = " + ".join(map(str, (source, *beside)))
-            raise ModelError(f"{name} has no model from {given} to {target}.", remedy=f"It makes: {pairs}.")
+            given = "" if source is None else f" from {' + '.join((source, *beside))}"
+            raise ModelError(f"{name} has no model{given} to {target}.", remedy=f"It makes: {pairs}.")
         return fitting
     if name.endswith((SUFFIX, *CHECKPOINT_SUFFIXES)):
         file = Path(name).name

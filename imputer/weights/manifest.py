@@ -30,7 +30,7 @@ _FORMAT = 2
 LARGEST = 4_000_000  # bytes; a manifest of a thousand models has less
 
 METHODS = ("syndiff", "disdiff", "aldm")
-_ANY_ONE_SOURCE = ("aldm", "disdiff")  # methods that work from any one of their sources; the others take them together
+ANY_ONE_SOURCE = ("aldm", "disdiff")  # methods that work from any one of their sources; the others take them together
 METRICS = ("PSNR (dB)", "SSIM")
 SKULL_STRIPPED = ("yes", "no", "either")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -142,7 +142,7 @@ class Entry:
     @property
     def any_one_source(self) -> bool:
         """Whether it takes one source at a time."""
-        return len(self.sources) == 1 or self.method in _ANY_ONE_SOURCE
+        return len(self.sources) == 1 or self.method in ANY_ONE_SOURCE
 
     @property
     def needed(self) -> tuple[Modality, ...]:

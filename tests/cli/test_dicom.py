@@ -122,7 +122,7 @@ def test_several_series_are_listed_and_one_is_named(run: Run, scan: Path, model:
     ]
     one = json.loads(run("inspect", scan, "--series", "3", "--json").stdout)
     assert (one["modality"], one["shape"]) == ("t1", [44, 48, 6])
-    assert {model["id"] for model in one["models"]} == {"syndiff-t1-t2", "syndiff-t1-flair"}
+    assert {model["id"] for model in one["models"]} == {"syndiff-t1-t2", "syndiff-t1-flair", "aldm-t1-t1ce-t2-flair"}
 
 
 def test_what_was_made_is_not_taken_for_a_scan(run: Run, scan: Path, model: list[object]) -> None:

@@ -169,3 +169,13 @@ def test_a_run_is_shared_with_the_scores_of_both_directions(model: Path, tmp_pat
     (entry,) = models_of(run)
     told = [(score.case, score.metric, score.value) for score in entry.scores]
     assert told == [("mean, t1 to t2", "PSNR (dB)", 20.25), ("mean, t2 to t1", "SSIM", 0.5)]
+
+
+def test_the_reference_is_never_overwritten(run: Run, model: Path, scans: Path, tmp_path: Path) -> None:
+    reference = tmp_path / "other_t2.nii.gz"
+    reference.write_bytes((scans / "site_b" / "t2.nii.gz").read_bytes())
+    before = sha256_of(reference)
+    start = ("synth", scans / "t1.nii.gz", "--to", "t2", "-m", model, "-o", reference, "--overwrite")
+    for given in (reference, f"t2={reference}"):
+        assert_refused(run(*start, "--style-from", given), 2, "the input itself")
+    assert sha256_of(reference) == before

@@ -12,6 +12,8 @@ from dicom_phantom import make_series
 
 from .conftest import Run, assert_refused
 
+ALDM = "aldm-t1-t1ce-t2-flair"
+
 
 @pytest.fixture
 def scan(tmp_path: Path) -> Path:
@@ -34,6 +36,7 @@ def test_as_json(run: Run, scan: Path) -> None:
     assert [(model["id"], Path(model["output"]).name) for model in record["models"]] == [
         ("syndiff-t1-t2", "sub-01_T1w_synth-t2.nii.gz"),
         ("syndiff-t1-flair", "sub-01_T1w_synth-flair.nii.gz"),
+        (ALDM, "sub-01_T1w_synth-t1ce.nii.gz"),
     ]
     assert list(scan.parent.iterdir()) == [scan]
 
@@ -51,7 +54,7 @@ def test_an_unknown_modality_is_said_and_can_be_given(run: Run, scan: Path) -> N
     assert "--from" in unsure.stdout
     assert json.loads(run("inspect", other, "--json").stdout)["models"] == []
     told = json.loads(run("inspect", other, "--from", "T2w", "--json").stdout)
-    assert [model["id"] for model in told["models"]] == ["syndiff-t2-t1", "syndiff-t2-flair"]
+    assert [model["id"] for model in told["models"]] == ["syndiff-t2-t1", "syndiff-t2-flair", ALDM]
     assert_refused(run("inspect", other, "--from", "t7"), 2, "t7")
 
 

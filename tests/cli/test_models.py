@@ -19,7 +19,8 @@ from imputer.weights.manifest import Imported
 
 from .conftest import Run, assert_refused
 
-IDS = ["syndiff-t1-t2", "syndiff-t2-t1", "syndiff-t1-flair", "syndiff-t2-flair"]
+PAIRS = ["syndiff-t1-t2", "syndiff-t2-t1", "syndiff-t1-flair", "syndiff-t2-flair"]
+IDS = [*PAIRS, "aldm-t1-t1ce-t2-flair"]
 
 
 def test_list_has_the_embedded_models_first(run: Run) -> None:
@@ -27,17 +28,18 @@ def test_list_has_the_embedded_models_first(run: Run) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     heading, *rows = [line.split() for line in result.stdout.splitlines()]
     assert heading == ["ID", "FROM", "TO", "METHOD", "SIZE", "LICENCE", "STATE"]
-    assert [row[:4] for row in rows[:4]] == [[name, *name.split("-")[1:], "syndiff"] for name in IDS]
-    assert {row[-1] for row in rows[:4]} == {"embedded"}
-    assert {row[-1] for row in rows[4:]} == {"import-only"}
+    assert [row[:4] for row in rows[:4]] == [[name, *name.split("-")[1:], "syndiff"] for name in PAIRS]
+    assert [row[0] for row in rows[: len(IDS)]] == IDS
+    assert {row[-1] for row in rows[: len(IDS)]} == {"embedded"}
+    assert {row[-1] for row in rows[len(IDS) :]} == {"import-only"}
 
 
 def test_list_as_json(run: Run) -> None:
     result = run("models", "list", "--json")
     assert result.exit_code == 0
     records = json.loads(result.stdout)
-    assert [record["id"] for record in records[:4]] == IDS
-    assert {record["licence"] for record in records[:4]} == {"CC-BY-4.0"}
+    assert [record["id"] for record in records[: len(IDS)]] == IDS
+    assert {record["licence"] for record in records[: len(IDS)]} == {"CC-BY-4.0"}
 
 
 def test_info(run: Run) -> None:

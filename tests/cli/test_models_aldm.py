@@ -103,7 +103,7 @@ def test_a_model_file_says_itself_what_it_makes(run: Run, package: Path) -> None
     assert_refused(run("models", "import", package, "--targets", CLASSES), 2, "mine.safetensors", "Leave --targets out")
 
 
-def test_a_registered_model_is_listed_described_and_found_by_each_pair(run: Run, package: Path, t1: Path) -> None:
+def test_a_registered_model_is_listed_and_comes_after_those_of_one_pair(run: Run, package: Path, t1: Path) -> None:
     assert run("models", "import", package).stdout == "mine\n"
     row = next(line for line in run("models", "list").stdout.splitlines() if line.startswith("mine "))
     assert "t1, t1ce, t2, flair  t1, t1ce, t2, flair  aldm" in row
@@ -112,7 +112,6 @@ def test_a_registered_model_is_listed_described_and_found_by_each_pair(run: Run,
     record = json.loads(run("models", "info", "mine", "--json").stdout)
     assert record["sources"] == record["targets"] == CLASSES.split(",")
     said = run("inspect", t1).stdout
-    assert "mine" in next(line for line in said.splitlines() if "t1ce" in line)  # nobody else makes it
     assert "syndiff-t1-t2" in next(line for line in said.splitlines() if line.startswith("to t2"))
     assert [line.split() for line in run("models", "verify", "mine").stdout.splitlines()] == [["mine", "sound"]]
 

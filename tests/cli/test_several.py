@@ -228,3 +228,8 @@ def test_a_batch_without_a_model_stays_with_models_of_one_source(run: Run, cohor
     for named, beside in ((None, [(), (), ()]), ("mine", [(T1,), (), ()])):
         batch = Batch(cohort, tmp_path / "out", Settings(FLAIR), targets=(FLAIR,), model=named)
         assert [tuple(role for role, _ in job.beside) for job in plan_batch(batch).jobs] == beside
+
+
+def test_one_file_for_two_contrasts_is_refused(run: Run, scans: Path, joint: list[object]) -> None:
+    given = [f"{role}={scans / 't1.nii.gz'}" for role in ("t1", "t2")]
+    assert_refused(run("synth", *given, *joint), 2, "given twice")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -505,3 +505,25 @@ def test_a_network_that_does_not_fit_together_is_refused(part: str, change: dict
 def test_a_header_without_a_network_is_refused(network: object) -> None:
     with pytest.raises(ModelError, match="file"):
         network_from_header({**make_header(make_network()), "network": network}, "file")
+
+
+@pytest.mark.parametrize("sampler", ["none", "projector", "ddim"])
+def test_latents_beyond_the_models_limit_are_cut(monkeypatch: pytest.MonkeyPatch, stack: Stack, sampler: str) -> None:
+    seen: list[float] = []
+    for limit in (None, 0.5):
+        method = build({**make_header(make_network()), "latent_limit": limit}, make_network(), Identity("held"))
+        decode = method.network.decode
+
+        def watched(z: Tensor, decode: Callable[[Tensor], Tensor] = decode) -> Tensor:
+            seen.append(float(z.abs().max()))
+            return decode(z)
+
+        monkeypatch.setattr(method.network, "decode", watched)
+        method.run(stack, replace(OPTIONS, sampler=sampler, steps=None))
+    assert seen[0] > 0.5 == seen[1]
+
+
+@pytest.mark.parametrize("limit", [0, -1.0, "nan", "inf", "much"])
+def test_a_limit_that_is_none_is_refused(limit: object) -> None:
+    with pytest.raises(ModelError, match="incomplete or malformed"):
+        build({**make_header(make_network()), "latent_limit": limit}, make_network(), Identity("odd"))

@@ -136,3 +136,10 @@ def test_a_header_that_lacks_something_is_refused(key: str) -> None:
 def test_a_header_without_a_network_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="file"):
         network_from_header({**make_header(), **wrong}, "file")
+
+
+def test_the_air_of_a_reference_does_not_count(method: DisDiff) -> None:
+    head = np.random.default_rng(2).uniform(-0.5, 1, (3, 1, 16, 16)).astype(np.float32)
+    air = np.random.default_rng(3).uniform(-1, -0.95, (5, 1, 16, 16)).astype(np.float32)
+    alone, with_air = (method.attribute_of(slices, Modality.T2) for slices in (head, np.concatenate([air, head])))
+    torch.testing.assert_close(alone, with_air)

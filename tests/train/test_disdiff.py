@@ -304,6 +304,8 @@ def test_without_weight_there_is_no_content_discriminator(make_disdiff: MakeDisD
         ({"content_weight": -1.0}, "content_weight"),
         ({"reconstruction_weight": math.nan}, "reconstruction_weight"),
         ({"content_width": 0}, "content_width"),
+        ({"content_width": 9}, "content_width"),
+        ({"discriminator_width": 0}, "discriminator_width"),
         ({"adversarial_weight": 0.0}, "adversarial loss"),
         ({"crop": (66, 64)}, "multiples of 4"),
         ({"crop": (32, 32), "paired": True, "adversarial_weight": 0.0}, "at least 64"),

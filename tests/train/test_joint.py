@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import write_head
+from tiny_joint import write_joint
 from torch import Generator
 
 import imputer
@@ -268,3 +269,10 @@ def test_a_joint_run_starts_from_a_model_of_one_of_its_sources(
     np.testing.assert_allclose(two(x, t, z)[:, :1].numpy(), one(x[:, [0, 2]], t, z)[:, :1].numpy(), atol=1e-5)
     with pytest.raises(UsageError, match="starts from t2, which is no source"):
         load_initial(NCSNpp(network_config(config := make_joint_config(**frozen, other_sources=("pd",)))), config)
+
+
+def test_a_start_that_has_the_sources_in_another_order_is_refused(make_joint_config: MakeJoint, tmp_path: Path) -> None:
+    model = write_joint(tmp_path / "joint.safetensors")  # of T1 and T2
+    config = make_joint_config(source="t2", other_sources=("t1",), initial=str(model))
+    with pytest.raises(UsageError, match=r"another order: t1 \+ t2"):
+        load_initial(NCSNpp(network_config(config)), config)
