@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from imputer.nets.discriminators import SLOPE
 from imputer.nets.layers import AdaptiveGroupNorm
-from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig, check_limits
+from imputer.nets.limits import check_limits
+from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.nets.resnet import ResidualPair, encoder_layers, normal_weights_
 
 CONTENT_FACTOR = 4  # pixels of the image a side of one of z_c

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imputer.nets.layers3d import Upsample, check_limits, conv3, per_class
+from imputer.nets.layers3d import Upsample, conv3, per_class
+from imputer.nets.limits import check_limits
 
 NORM_EPSILON = 1e-5
 GROUPS = 32

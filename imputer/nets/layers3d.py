@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import product
 
 import torch
@@ -13,15 +12,6 @@ from imputer.nets.slabwise import slabs
 
 # Taps of a kernel of 3 that meet the same voxel after a nearest-neighbour x2, for even and for odd output voxels.
 _MEETING = ((slice(0, 1), slice(1, 3)), (slice(0, 2), slice(2, 3)))
-
-
-def check_limits(config: object, limits: Mapping[str, tuple[int, int]]) -> None:
-    """ValueError where a field of a configuration, or an item of one, is no whole number within its limits."""
-    for name, (least, most) in limits.items():
-        value = getattr(config, name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if type(number) is not int or not least <= number <= most:
-                raise ValueError(f"{name} is not within {least} to {most}")
 
 
 def conv3(inputs: int, outputs: int, *, stride: int = 1, padding: int = 1) -> nn.Conv3d:

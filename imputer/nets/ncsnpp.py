@@ -7,7 +7,7 @@ checkpoints, whose tensor names this module keeps: every layer but the latent ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,7 @@ from imputer.nets.layers import (
     linear,
     sinusoid,
 )
+from imputer.nets.limits import check_limits
 
 # What a configuration may say at least and at most; the released one is far from either end.
 _LIMITS = {
@@ -39,15 +40,6 @@ _LIMITS = {
     "latent_layers": (1, 64),
 }
 _MOST_LEVELS = 16
-
-
-def check_limits(config: object, limits: Mapping[str, tuple[int, int]]) -> None:
-    """Raise ValueError where a field, or a number of a field with several, is none or outside its limits."""
-    for name, (least, most) in limits.items():
-        value = getattr(config, name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if type(number) is not int or not least <= number <= most:
-                raise ValueError(f"{name} is not within {least} to {most}")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imputer.nets.layers3d import Upsample, check_limits, conv3
+from imputer.nets.layers3d import Upsample, conv3
+from imputer.nets.limits import check_limits
 from imputer.nets.ms_spade import MultiSwitchableSpade
 from imputer.nets.slabwise import norm_silu_conv, slabs
 
