@@ -3,10 +3,13 @@
 Runs the whole path, from file to file grid, as `imputer synth` does. The reference is aligned rigidly to the source and
 resampled to its grid; scores are those of `imputer.report.metrics.paired_scores` on axial slices. Sharpness is the mean
 in-plane gradient of the synthetic volume in units of the reference's (1: as sharp; the mapping keeps the source's).
+Structure tells how far the edges of the synthetic volume run with the source's, true structure how far the reference's
+do. Of several sources (t1+t2-flair) the first gives the grid; all go in as they are, by their headers.
 
 Example:
     python benchmarks/score_models.py --data ../shared/data/open_ms --holdout patient04 --holdout patient26
     python benchmarks/score_models.py --data DATA --holdout patient04 --model aldm-t1-t1ce-t2-flair --pairs t1-t2 t2-t1
+    python benchmarks/score_models.py --data DATA --holdout patient04 --model joint.safetensors --pairs t1+t2-flair
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ import argparse
 import json
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measures import axial, edges, head_of
+from measures import axial, edge_agreement, edges, head_of
 from numpy.typing import NDArray
 
 from imputer.modality import Modality, parse_modality
@@ -37,8 +41,8 @@ def main() -> None:
     options = _arguments()
     rows = []
     for pair in options.pairs:
-        source, target = (parse_modality(text) for text in pair.split("-"))
-        rows += _score_pair(options, source, target)
+        sources, target = pair.split("-")
+        rows += _score_pair(options, [parse_modality(each) for each in sources.split("+")], parse_modality(target))
     for row in rows:
         print("  ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row.values()))
     if options.output:
@@ -61,39 +65,47 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _score_pair(options: argparse.Namespace, source: Modality, target: Modality) -> list[dict[str, Any]]:
-    cases = [case for case in find_cases(options.data, options.data, source, target) if case.source and case.target]
+def _score_pair(options: argparse.Namespace, sources: Sequence[Modality], target: Modality) -> list[dict[str, Any]]:
+    source, *others = sources
+    places = [(options.data, other) for other in others]
+    found = find_cases(options.data, options.data, source, target, others=places)
+    cases = [case for case in found if case.target and all(case.sources)]
     held_out = [case for case in cases if matches(case.name, options.holdout)]
     training = [case for case in cases if not matches(case.name, options.holdout)]
-    mapping = None if options.no_mapping else _fit_mapping(training)
+    mapping = None if options.no_mapping or others else _fit_mapping(training)
     rows = []
     for case in held_out:
         given, reference = (axial(volume) for volume in load_pair(case, "source", register=True))
-        row: dict[str, Any] = {"pair": f"{source}-{target}", "case": case.name}
+        row: dict[str, Any] = {"pair": f"{'+'.join(sources)}-{target}", "case": case.name}
         if mapping is not None:
             mapped = paired_scores(reference.array, mapping[_bins(given.array)])
             row |= {f"mapping_{key}": value for key, value in mapped.items()}
         started = time.monotonic()
-        synthetic, row["model"] = _synthesise(options, case, source, target)
+        synthetic, row["model"] = _synthesise(options, case, sources, target)
         row["seconds"] = time.monotonic() - started
-        made = axial(synthetic).array
+        made, head = axial(synthetic).array, head_of(given.array)
         row |= paired_scores(reference.array, made)
         row["sharpness"] = edges(made) / edges(reference.array)
+        row["structure"] = edge_agreement(made, given.array, head)
+        row["true_structure"] = edge_agreement(reference.array, given.array, head)
         print(row, flush=True)
         rows.append(row)
     return rows
 
 
-def _synthesise(options: argparse.Namespace, case: Case, source: Modality, target: Modality) -> tuple[Volume, str]:
+def _synthesise(
+    options: argparse.Namespace, case: Case, sources: Sequence[Modality], target: Modality
+) -> tuple[Volume, str]:
     """Return the synthetic volume and the id of the model that made it."""
-    assert case.source is not None
-    model = options.models / f"syndiff-{source}-{target}.safetensors" if options.models else options.model
+    pair = f"{'+'.join(sources)}-{target}"
+    model = options.models / f"syndiff-{pair}.safetensors" if options.models else options.model
     output = None
     if options.pictures:
         options.pictures.mkdir(parents=True, exist_ok=True)
-        output = options.pictures / f"{case.name.replace('/', '_')}_{source}-{target}.nii.gz"
+        output = options.pictures / f"{case.name.replace('/', '_')}_{pair}.nii.gz"
+    given = {source: path for source, path in zip(sources, case.sources, strict=True) if path is not None}
     outcome = synthesise(
-        case.source, to=target, from_=source, model=model, output=output, steps=options.steps,
+        given, to=target, model=model, output=output, steps=options.steps,
         preview=output is not None, overwrite=True,
     )  # fmt: skip
     return outcome.volume, outcome.record["model"]["id"]
