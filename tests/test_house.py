@@ -16,6 +16,7 @@ PACKAGE = ROOT / "imputer"
 # Storey of each folder and of each file at the top. Two of one storey never import each other, except on the ground.
 STOREYS = {
     "errors": 0,
+    "allocator": 0,
     "modality": 0,
     "files": 0,
     "seeds": 0,
@@ -50,7 +51,7 @@ PARTS = {
     "style": "synth",
     "sources": "synth",
 }
-GROUND = ("errors", "modality", "files", "seeds", "safetensors_header", "plain_zip")
+GROUND = ("errors", "allocator", "modality", "files", "seeds", "safetensors_header", "plain_zip")
 WITHOUT_TORCH = (*GROUND, "volume", "io", "preprocess", "phantom", "weights", "report", "cli")
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60

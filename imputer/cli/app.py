@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
 from imputer import __version__
+from imputer.allocator import keep_freed_memory
 from imputer.cli import batch, demo, doctor, inspect, models, synth, train
 
 app = typer.Typer(
@@ -42,6 +42,4 @@ def imputer(
 
     To begin: imputer demo, then imputer synth t1.nii.gz --to t2
     """
-    # Large pages for the maps of whole volumes, where Linux grants them: torch asks for this before its first tensor.
-    # Handing out and zeroing small ones took 45 % of the processor time of an ALDM run; so it is 34 %.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    keep_freed_memory()

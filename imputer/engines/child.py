@@ -13,6 +13,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic
 
+from imputer.allocator import keep_freed_memory
 from imputer.engines.worker import J, MakeWorker, R, portable, reason_of
 
 
@@ -69,6 +70,7 @@ def serve(
     `stopping` becomes readable when the other end of it is closed: the worker shall finish or drop what it has.
     """
     _end_with_parent()
+    keep_freed_memory()
     line: _Line[J] = _Line(connection)
     try:
         worker = make_worker(device)
