@@ -25,7 +25,7 @@ from imputer.methods.base import Identity, RunOptions, checked_scale, fields_of,
 from imputer.methods.slices import GPU_BATCH, Begin, SliceMethod, filled_slices, slices_at_once, slices_with_head
 from imputer.modality import Modality, parse_modality
 from imputer.nets.disdiff import DisDiff as Network
-from imputer.nets.disdiff import DisDiffConfig
+from imputer.nets.disdiff import DisDiffConfig, estimated
 from imputer.nets.ncsnpp import NCSNppConfig
 from imputer.preprocess.recipe import Recipe
 
@@ -91,13 +91,15 @@ class DisDiff(SliceMethod):
         else:
             attribute = self.attribute_of(options.style, target, min(GPU_BATCH, slices_at_once(self.device, options)))
 
+        generator = self._in_precision(self.network.generator_of(target), options)
+
         def begin(slices: Tensor, noise: SliceNoise) -> Denoiser:
             maps = self.network.maps_of(self.network.encode(slices, source), target)
 
             def denoise(x_t: Tensor, t: int) -> Tensor:
                 z = noise.normal(self.network.config.noise_size)
                 steps = torch.full((len(slices),), t, dtype=torch.int64, device=slices.device)
-                return self.network.estimate(x_t, maps, steps, z, attribute, target).float()
+                return estimated(generator, x_t, maps, steps, z, attribute).float()
 
             return denoise
 

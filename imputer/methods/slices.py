@@ -25,6 +25,7 @@ from imputer.methods.base import (
 )
 from imputer.modality import Modality
 from imputer.nets.disdiff import HEAD_ABOVE
+from imputer.nets.ncsnpp import NCSNpp
 from imputer.preprocess.recipe import Recipe
 
 BACKGROUND = -1.0
@@ -74,6 +75,7 @@ class SliceMethod(ABC):
         self.output_scale = output_scale
         self.identity = identity
         self.shared_noise = shared_noise
+        self._copies: dict[tuple[NCSNpp, torch.dtype], NCSNpp] = {}
 
     @property
     def steps(self) -> int:
@@ -139,13 +141,22 @@ class SliceMethod(ABC):
     def _run_batch(
         self, begin: Begin, stack: NDArray[np.float32], indices: list[int], options: RunOptions
     ) -> NDArray[np.float32]:
-        device, dtype = self.device, PRECISIONS[options.precision]
+        device = self.device
         shared = self.shared_noise if options.shared_noise is None else options.shared_noise
         noise = SliceNoise(options.seed, options.case, indices, shared=shared, device=device)
         source = to_tensor(stack[indices], device)
-        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with torch.inference_mode():
             x_T = noise.normal(1, *stack.shape[2:])
             return to_array(sample(begin(source, noise), x_T, self.schedule, noise, stop_after=options.steps))
+
+    def _in_precision(self, generator: NCSNpp, options: RunOptions) -> NCSNpp:
+        """Return a generator of the network in the precision of a run; copies are kept for the next one."""
+        dtype = PRECISIONS[options.precision]
+        if dtype == torch.float32:
+            return generator
+        if (generator, dtype) not in self._copies:
+            self._copies[generator, dtype] = generator.in_dtype(dtype)
+        return self._copies[generator, dtype]
 
     @abstractmethod
     def _begin(self, options: RunOptions) -> Begin:

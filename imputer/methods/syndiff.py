@@ -65,16 +65,18 @@ class SynDiff(SliceMethod):
         self.required = tuple(required) if self.joint else ()
 
     def _begin(self, options: RunOptions) -> Begin:
-        return self._denoiser
+        generator = self._in_precision(self.generator, options)
 
-    def _denoiser(self, source: Tensor, noise: SliceNoise) -> Denoiser:
-        def denoise(x_t: Tensor, t: int) -> Tensor:
-            z = noise.normal(self.generator.config.latent_size)
-            steps = torch.full((len(source),), t, dtype=torch.int64, device=source.device)
-            out: Tensor = self.generator(torch.cat([x_t, source], dim=1), steps, z)
-            return out[:, :1].float()
+        def begin(source: Tensor, noise: SliceNoise) -> Denoiser:
+            def denoise(x_t: Tensor, t: int) -> Tensor:
+                z = noise.normal(generator.config.latent_size)
+                steps = torch.full((len(source),), t, dtype=torch.int64, device=source.device)
+                out: Tensor = generator(torch.cat([x_t, source], dim=1), steps, z)
+                return out[:, :1].float()
 
-        return denoise
+            return denoise
+
+        return begin
 
 
 def build(

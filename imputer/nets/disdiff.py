@@ -315,8 +315,19 @@ class DisDiff(nn.Module):
         z : (B, noise_size) from N(0, I).
         attribute : (attribute_size,) of the target; None of a model without attributes.
         """
-        out: Tensor = self.diffusive[target](torch.cat([x_t, maps], dim=1), t, with_attribute(z, attribute))
-        return out[:, :1]
+        return estimated(self.generator_of(target), x_t, maps, t, z, attribute)
+
+    def generator_of(self, target: str) -> NCSNpp:
+        """Return the diffusive generator of a target."""
+        generator = self.diffusive[target]
+        assert isinstance(generator, NCSNpp)
+        return generator
+
+
+def estimated(generator: NCSNpp, x_t: Tensor, maps: Tensor, t: Tensor, z: Tensor, attribute: Tensor | None) -> Tensor:
+    """Return a diffusive generator's estimate of x_0 (B, 1, H, W) (Eq. 10); see `DisDiff.estimate`."""
+    out: Tensor = generator(torch.cat([x_t, maps], dim=1), t, with_attribute(z, attribute))
+    return out[:, :1]
 
 
 def with_attribute(z: Tensor, attribute: Tensor | None) -> Tensor:

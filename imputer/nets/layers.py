@@ -142,7 +142,8 @@ class ResidualBlock(nn.Module):
             h, x = fir.upsample(h), fir.upsample(x)
         elif self.down:
             h, x = fir.downsample(h), fir.downsample(x)
-        h = self.Conv_0(h) + self.Dense_0(temb)[:, :, None, None]
+        h = self.Conv_0(h)
+        h = h + self.Dense_0(temb).to(h.dtype)[:, :, None, None]
         h = F.silu(self.GroupNorm_1(h, zemb), inplace=not torch.is_grad_enabled())
         h = self.Conv_1(h)
         if hasattr(self, "Conv_2"):

@@ -8,6 +8,7 @@ checkpoints, whose tensor names this module keeps: every layer but the latent ma
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imputer.nets.layers import (
+    NIN,
     NORM_EPSILON,
     SQRT_HALF,
     Attention,
@@ -105,6 +107,7 @@ class NCSNpp(nn.Module):
     def forward(self, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """Estimate x_0 in channel 0; see the class for shapes."""
         layers = iter(self.all_modules)
+        x = x.to(self.dtype)
         zemb = self.z_transform(z)
         temb = next(layers)(sinusoid(t, self.config.width).to(zemb.dtype))
         temb = F.silu(next(layers)(F.silu(temb)))
@@ -115,6 +118,24 @@ class NCSNpp(nn.Module):
         h = self._up(h, skips, layers, temb, zemb)
         h = F.silu(next(layers)(h), inplace=not torch.is_grad_enabled())
         return torch.tanh(next(layers)(h))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the maps and their weights."""
+        last = self.all_modules[-1]
+        assert isinstance(last, nn.Conv2d)
+        return last.weight.dtype
+
+    def in_dtype(self, dtype: torch.dtype) -> NCSNpp:
+        """Return a copy whose maps and their weights are of another dtype.
+
+        The embeddings of time and latent stay float32: they cost a thousandth of the work, and every map hangs on them.
+        """
+        copied = deepcopy(self)
+        for module in copied.modules():
+            if isinstance(module, nn.Conv2d | nn.GroupNorm | NIN):
+                module.to(dtype)
+        return copied
 
     def _down(self, x: Tensor, layers: Iterator[nn.Module], temb: Tensor, zemb: Tensor) -> tuple[Tensor, list[Tensor]]:
         config = self.config

@@ -125,6 +125,12 @@ def test_bfloat16_is_near_float32(method: SynDiff, stack: Stack, result: Stack) 
     assert 0 < np.abs(rough - result).mean() < 0.1
 
 
+def test_a_run_in_bfloat16_leaves_the_model_as_it_was(method: SynDiff, stack: Stack, result: Stack) -> None:
+    first = method.run(stack, replace(OPTIONS, precision="bf16"))
+    np.testing.assert_array_equal(method.run(stack, OPTIONS), result)
+    np.testing.assert_array_equal(method.run(stack, replace(OPTIONS, precision="bf16")), first)
+
+
 def test_a_slice_that_does_not_fit_into_memory_is_a_device_error(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise torch.OutOfMemoryError("no")
