@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import platform
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from imputer.preprocess.orient import Orient
 from imputer.volume import Volume
+
+
+def machine(name: str = "") -> dict[str, object]:
+    """Tell the machine that a result belongs to; `name` is what its owner calls its processor."""
+    return {
+        "machine": platform.machine(),
+        "processor": name or platform.processor(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
 
 
 def axial(volume: Volume) -> Volume:

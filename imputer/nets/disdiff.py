@@ -5,8 +5,8 @@ disentanglement is that of DRIT++: an image is its content, a map
 z_c at a quarter of its size that is the same in every modality, and its attribute, a short vector z_a of how the
 modality, and the scanner, shows it. Ours, since the paper leaves it open:
 
-- z_c enters the diffusive generator as maps of its own beside x_t: a 1x1 convolution, learned for each target, brings
-  it to a few channels, which are enlarged four times (bilinear).
+- z_c enters the diffusive generator as maps of its own beside x_t: a 1x1 convolution, learned for each target, makes
+  a square of 4 x 4 pixels of a few channels of each pixel of it, so that no detail that it has is lost.
 - The target's z_a enters where the latent z does, appended to it before the mapping network. So the diffusive
   generator is SynDiff's NCSN++ with more input channels and a longer latent, and nothing else.
 - z_a is pooled over the head alone: the field of view must not change it.
@@ -197,12 +197,17 @@ class Projection(nn.Module):
 
     def __init__(self, channels: int, maps: int) -> None:
         super().__init__()
-        self.layer = nn.Conv2d(channels, maps, 1)
+        squares = CONTENT_FACTOR**2
+        self.layer = nn.Conv2d(channels, maps * squares, 1)
+        assert self.layer.bias is not None
+        with torch.no_grad():
+            for tensor in (self.layer.weight, self.layer.bias):  # the pixels of a square begin alike: no pattern
+                tensor.copy_(tensor[::squares].repeat_interleave(squares, dim=0))
 
     def forward(self, content: Tensor) -> Tensor:
         """Map z_c (B, C, H/4, W/4) to (B, maps, H, W)."""
         maps: Tensor = self.layer(content)
-        return F.interpolate(maps, scale_factor=float(CONTENT_FACTOR), mode="bilinear", align_corners=False)
+        return F.pixel_shuffle(maps, CONTENT_FACTOR)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from imputer.nets.disdiff import (
 from imputer.nets.ncsnpp import NCSNpp
 from imputer.train.diffusive import DiffusionLosses, Diffusive, Window, estimate_critic, time_critic
 from imputer.train.disdiff_config import DisDiffTrainConfig, model_config
-from imputer.train.losses import fake_loss, real_loss
+from imputer.train.losses import Critic, fake_loss, real_loss
 
 
 @dataclass(kw_only=True)
@@ -95,7 +95,7 @@ def make_common(config: DisDiffTrainConfig) -> Common:
     has_critic = config.disentangle and config.content_weight > 0
     return Common(
         SharedContent(shape.content_channels, shape.shared_blocks),
-        ContentDiscriminator(shape.content_channels, config.discriminator_width) if has_critic else None,
+        Critic(ContentDiscriminator(shape.content_channels, config.discriminator_width)) if has_critic else None,
     )
 
 
@@ -138,10 +138,13 @@ class DisDiffLosses(DiffusionLosses):
         real, synthetic = (_called(contrast.swap_critic, window(each)).float() for each in (x, swapped))
         return real_loss(real) + fake_loss(synthetic)
 
-    def content_critic_loss(self, common: Common, first: Tensor, second: Tensor) -> Tensor:
-        """Loss of the content discriminator, on the content of each contrast (Eq. 7)."""
-        one, two = (_called(common.content_critic, content).float() for content in (first, second))
-        return real_loss(one) + fake_loss(two)
+    def content_critic_loss(self, common: Common, first: Tensor, second: Tensor, *, penalise: bool) -> Tensor:
+        """Loss of the content discriminator, on the content of each contrast (Eq. 7), with R1 when asked."""
+        assert common.content_critic is not None
+        gamma = self.config.r1_gamma if penalise else 0.0
+        (one, steep), (two, steep_too) = (common.content_critic(each, gamma=gamma) for each in (first, second))
+        loss: Tensor = real_loss(one) + fake_loss(two) + steep + steep_too
+        return loss
 
     def disentangling_loss(
         self, name: str, contrasts: Mapping[str, Contrast], common: Common, x: Tensor, codes: Codes, window: Window
@@ -163,7 +166,7 @@ class DisDiffLosses(DiffusionLosses):
             "magnitude": config.magnitude_weight * attribute.float().square().mean(),
         }
         if common.content_critic is not None:
-            logits = common.content_critic(codes.content[name]).float()
+            logits, _ = common.content_critic(codes.content[name])
             losses["content"] = config.content_weight * undecided_loss(logits)
         return losses
 
@@ -172,10 +175,20 @@ class DisDiffLosses(DiffusionLosses):
         made = _called(own.decoder, source_content, attribute)
         return self.config.pair_weight * F.l1_loss(made.float(), x)
 
+    def align_loss(self, source_content: Tensor, content: Tensor) -> Tensor:
+        """Paired: 1 - cosine of the contents of a slice's two contrasts, which shall be one."""
+        return self.config.align_weight * (1 - agreement(source_content.float(), content.float()).mean())
+
 
 def _other(name: str, names: Iterable[str]) -> str:
     """Return the name of the other contrast."""
     return next(each for each in names if each != name)
+
+
+def agreement(one: Tensor, other: Tensor) -> Tensor:
+    """Return the cosines (B,) of contents (B, C, h, w), each channel without its mean, which tells nobody apart."""
+    first, second = ((each - each.mean(dim=(2, 3), keepdim=True)).flatten(1) for each in (one, other))
+    return F.cosine_similarity(first, second, dim=1)
 
 
 def undecided_loss(logits: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "content_width": (4, 1024),
     **{
         f"{name}_weight": (0, 10**6)
-        for name in ("reconstruction", "swap", "cycle", "content", "attribute", "magnitude", "pair")
+        for name in ("reconstruction", "swap", "cycle", "content", "attribute", "magnitude", "pair", "align")
     },
 }
 
@@ -64,6 +64,8 @@ class DisDiffTrainConfig(SliceConfig):
     """Mean square of the attributes, which keeps them near the latent's size."""
     pair_weight: float = 10.0
     """Paired only: L1 between the real target and what the source's content and the target's attribute give."""
+    align_weight: float = 1.0
+    """Paired only: 1 - cosine of the contents of a slice's two contrasts."""
     own_content: float = 0.1
     """Share of steps whose diffusive generator sees the content of the target itself, as where a scan is given another
     look of its own contrast."""

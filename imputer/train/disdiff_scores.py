@@ -8,7 +8,6 @@ from itertools import permutations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from imputer.nets.disdiff import Decoder
 from imputer.report.metrics import paired_scores
 from imputer.train.augment import place
 from imputer.train.data import Stack
+from imputer.train.disdiff import agreement
 from imputer.train.scores import HeldOut, as_volume
 
 Slices = NDArray[np.float32]
@@ -69,7 +69,7 @@ def content_scores(model: DisDiff, held_out: Sequence[HeldOut]) -> dict[str, flo
         ("content.other", [(one[0], other[1]) for one, other in permutations(cases, 2)]),
     ):
         if pairs:
-            results[name] = float(torch.stack([F.cosine_similarity(*pair, dim=0) for pair in pairs]).mean())
+            results[name] = float(torch.stack([agreement(*pair) for pair in pairs]).mean())
     return results
 
 
@@ -80,15 +80,11 @@ def _largest(cases: Sequence[HeldOut]) -> tuple[int, int]:
 
 
 def _contents(model: DisDiff, case: HeldOut, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Content of the middle slice of a case's source and target, each as one vector.
-
-    Each channel is taken without its mean: what is everywhere tells nobody apart.
-    """
+    """Content (1, C, h, w) of the middle slice of a case's source and target."""
     found = []
     for slices, modality in ((case.source, model.sources[0]), (case.target, model.sources[1])):
         image = place(torch.from_numpy(slices[len(slices) // 2]), size)[None].to(model.device)
-        content = model.network.encode(image, modality)
-        found.append((content - content.mean(dim=(2, 3), keepdim=True)).flatten())
+        found.append(model.network.encode(image, modality))
     return found[0], found[1]
 
 

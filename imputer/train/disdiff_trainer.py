@@ -66,7 +66,8 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
                 yield f"{name}.swap_critic", loss
         if codes is not None and self.common.content_critic is not None:
             with self.fabric.autocast():
-                loss = self.losses.content_critic_loss(self.common, *(codes.content[name] for name in self.directions))
+                contents = (codes.content[name] for name in self.directions)
+                loss = self.losses.content_critic_loss(self.common, *contents, penalise=penalise)
             yield "content_critic", loss
 
     def _generator_losses(self, images: Images, draws: Draws) -> Losses:
@@ -84,6 +85,7 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
                     if source_content is not None:
                         attribute = codes.attribute[name]
                         parts["pair"] = self.losses.pair_loss(contrast, source_content, attribute, x_0)
+                        parts["align"] = self.losses.align_loss(source_content, codes.content[name])
                 parts.update(self._diffusion(name, x_0, condition, draws[name], paired=partner is not None))
                 losses.update({f"{name}.{part}": loss for part, loss in parts.items()})
         if codes is not None:

@@ -80,6 +80,16 @@ def test_the_maps_have_the_images_size(x: Tensor) -> None:
         assert float(channel.detach().std()) < 1e-6  # enlarging paints no pattern
 
 
+def test_each_pixel_of_a_square_can_be_told_something_of_its_own() -> None:
+    projection = Projection(2, 1)
+    with torch.no_grad():
+        projection.layer.weight[6] += 1.0  # of the second row, third column
+    content = torch.ones(1, 2, 3, 3)
+    changed = (projection(content) - Projection.forward(projection, content * 0))[0, 0].detach()
+    told = changed - changed[0, 0]
+    assert torch.equal(told.nonzero(), torch.tensor([[i, j] for i in (1, 5, 9) for j in (2, 6, 10)]))
+
+
 def test_the_estimate_is_that_of_an_ncsnpp_told_of_both(x: Tensor) -> None:
     network = make_network()
     maps = network.maps_of(network.encode(x, "t1"), "t2")

@@ -103,13 +103,21 @@ def test_each_loss_of_the_disentanglement_trains_its_networks(bench: Bench) -> N
         assert bench.trained_by(disentangling(bench)[part]) == expected, part
 
 
+def test_contents_of_a_slice_in_two_contrasts_are_drawn_together(bench: Bench) -> None:
+    codes = bench.codes()
+    one, other = codes.content["forward"], codes.content["backward"]
+    assert bench.trained_by(bench.losses.align_loss(one, other)) == {"forward.content", "backward.content", "shared"}
+    for wanted, expected in ((one, 0.0), (3 * one + 5, 0.0), (-one, 2.0)):
+        assert float(bench.losses.align_loss(one, wanted).detach()) == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_discriminators_train_themselves_alone(bench: Bench) -> None:
     with torch.no_grad():
         codes = bench.codes()
     contrast = bench.contrasts["forward"]
     loss = bench.losses.swap_critic_loss(contrast, bench.images["forward"], codes.swapped["backward"], ALL)
     assert bench.trained_by(loss) == {"forward.swap_critic"}
-    loss = bench.losses.content_critic_loss(bench.common, *codes.content.values())
+    loss = bench.losses.content_critic_loss(bench.common, *codes.content.values(), penalise=True)
     assert bench.trained_by(loss) == {"content_critic"}
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: variants beside each other in one run. Results with the machine lie in `results`."""
