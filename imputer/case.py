@@ -21,7 +21,7 @@ from imputer.modality import Modality, split_role
 from imputer.preprocess.orient import Orient
 from imputer.report.provenance import RunRecord
 from imputer.results import Images, Plan, check_outputs, kinds_of, plan_of, write_results
-from imputer.scope import scope_warnings, target_warnings
+from imputer.scope import cautions, scope_findings, target_findings
 from imputer.sources import (
     Companion,
     Given,
@@ -227,9 +227,9 @@ def prepare_case(
     is_own = volume.modality == settings.to  # of its own contrast, in another look: no pair, no choice
     sizes_are_told = found is not None and found.entry is not None and not is_own
     others = [each.volume for each in case.beside]
-    scope = scope_warnings(volume, method, others, force=settings.force, sizes_are_told=sizes_are_told)
-    scope += [*target_warnings(settings.to), *(found.cautions if found else ())]
-    scope += [caution for each in case.beside for caution in each.cautions]
+    scope = scope_findings(volume, method, others, force=settings.force, sizes_are_told=sizes_are_told)
+    scope += [*target_findings(settings.to), *cautions(found.cautions if found else ())]
+    scope += cautions(caution for each in case.beside for caution in each.cautions)
     options = _options(case, method, settings)
     if case.style is not None:
         style, of_style = style_stack(case.style, method, force=settings.force)
@@ -248,7 +248,7 @@ def prepare_case(
     outcome = Outcome(
         volume,
         record=record_of(volume, case.beside, settings.to, method, run, scope, undo, case.style),
-        warnings=[*_licence_warnings(method), *scope, *notes_of(volume, case.beside)],
+        warnings=[*_licence_warnings(method), *(each.text for each in scope), *notes_of(volume, case.beside)],
         reasons=found.reasons if found else (),
         planned=case.plan.paths(),
         images=case.plan.images(),

@@ -174,7 +174,7 @@ def write_results(
             save(images.std, plan.std, like=source, description="std of " + description, overwrite=overwrite)
         if plan.preview is not None:
             columns = [*((str(each.modality), each) for each in sources), (f"{result.modality}, synthetic", result)]
-            mosaic(columns, plan.preview, overwrite=overwrite)
+            mosaic(columns, plan.preview, overwrite=overwrite, deviation=images.std)
         if plan.volume is not None:
             save(result, plan.volume, like=source, description=description, overwrite=overwrite)
     except BaseException:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from imputer.errors import InputError
 from imputer.methods.base import Method
 from imputer.modality import Modality
 from imputer.preprocess.isotropic import Isotropic
+from imputer.preprocess.likeness import Finding, unlike
 from imputer.preprocess.orient import Orient
+from imputer.preprocess.survey import survey
 from imputer.volume import Volume
 
 HEAD_MM = (100.0, 500.0)  # in-plane extent that can be a head; beyond it the affine or the body part is another
 HEAD_PARTS = ("HEAD", "BRAIN", "SKULL", "HEADNECK", "FACE", "EYE", "ORBIT", "PITUITARY", "IAC")  # terms of DICOM
 ROUNDING = 0.01  # share by which a size may pass a limit: headers round
+# How much each weighs in the score of risk, from 0 to 1; those of what `imputer.preprocess.likeness` finds are there.
+HOPELESS, ODD_SIZE, MADE_UP = 0.9, 0.2, 0.5
 LEAST_VOXELS = 16  # of a model in 3-D, along each axis: one voxel where its latents are smallest
 COARSEST = 2.0  # voxels of a model in 3-D that a slice may be thick where the model does not state its limits
 
 
-def scope_warnings(
+def scope_findings(
     volume: Volume, method: Method, others: Sequence[Volume] = (), *, force: bool, sizes_are_told: bool
-) -> list[str]:
+) -> list[Finding]:
     """Tell what about the input, and the `others` that enter together with it, is outside the model's scope.
 
     `sizes_are_told` means that the choice of the model has compared the sizes of the voxels with those that it states.
@@ -37,13 +42,32 @@ def scope_warnings(
         hopeless += [f"{other.modality}: {text}" for other in others for text in _no_head(other)]
     if hopeless and not force:
         raise InputError(" ".join(hopeless), remedy="Check the input, or add --force.")
-    return hopeless + _sizes(volume, method, are_told=sizes_are_told)
+    sizes = _sizes(volume, method, are_told=sizes_are_told)
+    unknown = [each for one in (volume, *others) for each in _unlike(one, method, named=one is not volume)]
+    return [*(Finding(text, HOPELESS) for text in hopeless), *(Finding(text, ODD_SIZE) for text in sizes), *unknown]
 
 
-def target_warnings(target: Modality) -> list[str]:
+def cautions(texts: Iterable[str]) -> list[Finding]:
+    """What was said of a case before its model was at hand, e.g. by the choice of it."""
+    return [Finding(text, ODD_SIZE) for text in texts]
+
+
+def _unlike(volume: Volume, method: Method, *, named: bool) -> list[Finding]:
+    """Tell in what a volume looks otherwise than those that the model was trained on; `named` says which one it is."""
+    scope = method.identity.scope
+    measured, skull = scope.get("measured", ()), str(scope.get("skull_stripped", "either"))
+    if volume.modality is None or not (measured or skull != "either"):
+        return []
+    surveyed = survey(volume)
+    found = unlike(surveyed, volume.modality, measured, skull) if surveyed is not None else []
+    return [replace(each, text=f"{volume.modality}: {each.text}") for each in found] if named else found
+
+
+def target_findings(target: Modality) -> list[Finding]:
     """Tell what a target promises that no model can keep, whatever it was trained on."""
     if target is Modality.T1CE:
-        return ["Where contrast agent goes cannot be known from images without it: enhancement in the T1CE is made up."]
+        text = "Where contrast agent goes cannot be known from images without it: enhancement in the T1CE is made up."
+        return [Finding(text, MADE_UP)]
     return []
 
 

@@ -17,7 +17,7 @@ from imputer.io.dispatch import is_dicom, load
 from imputer.methods.base import Method
 from imputer.modality import Modality
 from imputer.preprocess.box import BACKGROUND
-from imputer.preprocess.orient import Orient
+from imputer.preprocess.fingerprint import digest
 from imputer.preprocess.regrid import Overlap, overlap, regrid
 from imputer.volume import Volume
 
@@ -230,13 +230,6 @@ def case_of(first: Volume, beside: Sequence[Companion]) -> str:
     Of several sources each counts with its role, whatever their order.
     """
     if not beside:
-        return _digest(first)
-    digests = sorted(f"{each.modality}:{_digest(each)}" for each in (first, *(each.volume for each in beside)))
+        return digest(first)
+    digests = sorted(f"{each.modality}:{digest(each)}" for each in (first, *(each.volume for each in beside)))
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
-def _digest(volume: Volume) -> str:
-    array = Orient().forward(volume)[0].array
-    digest = hashlib.sha256(repr(array.shape).encode())
-    digest.update(np.asfortranarray(array).T.data)
-    return digest.hexdigest()

@@ -15,7 +15,8 @@ from imputer.errors import InputError, UsageError
 from imputer.io.dispatch import load
 from imputer.methods.base import Method
 from imputer.modality import Modality, split_role
-from imputer.scope import scope_warnings
+from imputer.preprocess.likeness import Finding
+from imputer.scope import scope_findings
 from imputer.volume import Volume
 
 
@@ -46,7 +47,7 @@ def read_style(text: str, targets: Sequence[Modality]) -> Volume:
     return replace(volume, modality=modality)
 
 
-def style_stack(volume: Volume, method: Method, *, force: bool) -> tuple[NDArray[np.float32], list[str]]:
+def style_stack(volume: Volume, method: Method, *, force: bool) -> tuple[NDArray[np.float32], list[Finding]]:
     """Return the slices of a reference scan, as the method's sources are made into them, and what is out of its scope.
 
     Raises
@@ -56,8 +57,8 @@ def style_stack(volume: Volume, method: Method, *, force: bool) -> tuple[NDArray
     """
     name = "The style reference" if volume.origin is None else f"The style reference {volume.origin.path.name}"
     try:
-        warnings = scope_warnings(volume, method, force=force, sizes_are_told=False)
+        findings = scope_findings(volume, method, force=force, sizes_are_told=False)
         stack, _ = method.recipe.forward(volume)
     except InputError as error:
         raise InputError(f"{name}: {error.message}", remedy=error.remedy) from error
-    return stack, [f"{name}: {warning}" for warning in warnings]
+    return stack, [replace(each, text=f"{name}: {each.text}") for each in findings]

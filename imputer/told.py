@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from imputer import __version__
 from imputer.methods.base import Method
 from imputer.modality import Modality
+from imputer.preprocess.likeness import Finding, risk
 from imputer.report.provenance import ModelRecord, RunRecord, sidecar, software_versions, source_record
 from imputer.sources import Companion
 from imputer.volume import Volume
@@ -22,7 +23,7 @@ def record_of(
     target: Modality,
     method: Method,
     run: RunRecord,
-    scope: list[str],
+    scope: Sequence[Finding],
     undo: list[dict[str, Any]],
     style: Volume | None = None,
 ) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def record_of(
             "unit": "arbitrary; 0 is background, a tissue has about the same value in every volume of this model",
             "white": method.output_scale,
         },
-        scope_warnings=scope,
+        scope_warnings=[each.text for each in scope],
+        risk=risk(scope),
         recipe=method.recipe.to_json(),
         undo=undo,
         outside=next((step["outside"] for step in undo if "outside" in step), None),

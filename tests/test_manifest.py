@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from imputer.errors import ModelError
+from imputer.io.dispatch import load
 from imputer.modality import Modality
+from imputer.preprocess.fingerprint import fingerprint
 from imputer.weights import manifest
 from imputer.weights.manifest import Embedded, Entry, ImportOnly
 
@@ -147,6 +149,24 @@ def test_the_manifest_is_found_beside_the_package_here() -> None:
 def test_the_manifest_is_fresh() -> None:
     tool = [sys.executable, str(ROOT / "tools" / "refresh_manifest.py"), "--check"]
     assert subprocess.run(tool, check=False).returncode == 0, "run tools/refresh_manifest.py"
+
+
+DATA = ROOT.parent / "shared/data/open_ms"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the developers' ../shared/data/open_ms")
+def test_what_the_manifest_tells_of_the_training_volumes_is_true() -> None:
+    tool = [sys.executable, str(ROOT / "tools" / "describe_training.py"), "--data", str(DATA), "--check"]
+    assert subprocess.run(tool, check=False).returncode == 0, "run tools/describe_training.py"
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the developers' ../shared/data/open_ms")
+@pytest.mark.parametrize("case", ["native/patient04", "mni/patient26"])
+def test_the_held_out_cases_are_not_among_them(case: str) -> None:
+    learnt = {each for entry in EMBEDDED for each in entry.fingerprints}
+    held_out = {fingerprint(load(path)) for path in (DATA / case).glob("*.nii.gz")}
+    assert len(learnt) >= 18 and len(held_out) >= 3 and not learnt & held_out
 
 
 def test_refreshing_takes_hash_size_and_scores_and_leaves_the_rest(tmp_path: Path) -> None:

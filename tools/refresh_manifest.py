@@ -26,7 +26,7 @@ BASELINE = "best intensity mapping"
 METRICS = (("psnr", "PSNR (dB)", 2), ("ssim", "SSIM", 3))  # column of the results, name, digits behind the point
 # One [[model.score]] table, with the empty line after it.
 SCORE = re.compile(r"(?m)^\[\[model\.score\]\]\n(?:\w+ = .*\n)*\n?")
-NEXT_TABLE = "[model.licence]"  # what the scores stand before
+NEXT_TABLE = re.compile(r"(?m)^(?=\[\[model\.measured\]\]|\[model\.licence\])")  # what the scores stand before
 
 
 def refreshed(text: str, root: Path, rows: list[dict[str, Any]]) -> str:
@@ -47,7 +47,7 @@ def _block(block: str, root: Path, rows: list[dict[str, Any]]) -> str:
     block = re.sub(r'(?m)^sha256 = ".*"$', f'sha256 = "{digest}"', block)
     block = re.sub(r"(?m)^bytes = \d+$", f"bytes = {file.stat().st_size}", block)
     scores = "".join(_scores(model, rows))
-    return SCORE.sub("", block).replace(NEXT_TABLE, scores + NEXT_TABLE)
+    return NEXT_TABLE.sub(lambda _: scores, SCORE.sub("", block), count=1)
 
 
 def _scores(model: dict[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:

@@ -35,9 +35,13 @@ def inspect(
     ],
     from_: options.SourceModality = None,
     series: options.Series = None,
+    scope: Annotated[
+        bool,
+        typer.Option(help="Also read the voxels, and say in what they are unlike those of a model's training."),
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say what a file is (modality, grid), which models fit and what they would write; reads the header only.
+    """Say what a file is (modality, grid), which models fit and what they would write; by the header alone.
 
     Of DICOM it lists every series, which of them can be used, and why the others cannot.
     """
@@ -51,6 +55,8 @@ def inspect(
         raise UsageError(f"{path.name} is no DICOM input.", remedy="Leave --series out.")
     else:
         record = _file_record(path, peek(path), said or guess_modality(path))
+    if scope:
+        _add_risks(record, path, series)
     if as_json:
         show_json(record)
         return
@@ -150,6 +156,28 @@ def _models(path: Path, affine: NDArray[Any], source: Modality, ending: str) -> 
     return found
 
 
+def _add_risks(record: dict[str, Any], path: Path, series: str | None) -> None:
+    """Add to each model what about the voxels is unlike its training volumes, with the score of that."""
+    from dataclasses import asdict
+
+    from imputer.io.dispatch import load
+    from imputer.preprocess.likeness import risk, unlike
+    from imputer.preprocess.survey import survey
+    from imputer.weights.manifest import find
+    from imputer.weights.store import all_entries
+
+    if not record["models"]:
+        return
+    source = parse_modality(record["modality"])
+    volume = load(path, series=series, fits=lambda modality: modality in (source, None))
+    surveyed = survey(volume)
+    for model in record["models"]:
+        entry = find(model["id"], all_entries())
+        measured = [asdict(each) for each in entry.measured]
+        found = unlike(surveyed, source, measured, entry.scope.skull_stripped) if surveyed is not None else []
+        model["risk"] = risk(found)
+
+
 def _table(series: list[dict[str, Any]]) -> list[list[str]]:
     """One line a series; with its UID where its number does not name it."""
     numbers = [one["number"] for one in series]
@@ -190,4 +218,6 @@ def _readable(record: dict[str, Any]) -> dict[str, object]:
 def _line(model: dict[str, Any]) -> str:
     cautions = "".join(f"; caution: {caution}" for caution in model["cautions"])
     more = "".join(f"; together with {' and '.join(each['with'])}: {each['id']}" for each in model["together"])
-    return f"{model['id']} -> {model['output']}{more}{cautions}"
+    reasons = "".join(f"; caution: {reason}" for reason in model.get("risk", {}).get("reasons", ()))
+    score = f"; risk {model['risk']['score']:g}" if "risk" in model else ""
+    return f"{model['id']} -> {model['output']}{more}{cautions}{score}{reasons}"

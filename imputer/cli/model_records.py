@@ -54,6 +54,7 @@ def record_of(entry: Entry) -> dict[str, Any]:
         "version": entry.version,
         "scope": asdict(entry.scope),
         "trained_on": entry.trained_on,
+        "fingerprints": list(entry.fingerprints),
         "licence": entry.licence.weights,
         "licences": asdict(entry.licence),
         "citation": entry.citation,

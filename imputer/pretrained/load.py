@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from imputer.pretrained.kinds import ALDM, SYNDIFF, kind_of
 from imputer.pretrained.torch_checkpoint import read_state_dict
 from imputer.safetensors_header import shown, visible
 from imputer.weights.find import CHECKPOINT_SUFFIXES, Found, find_model
-from imputer.weights.package import forbids_commerce
+from imputer.weights.package import forbids_commerce, measured_in
 
 
 def load_model(
@@ -93,6 +94,12 @@ def _identity(found: Found, header: Mapping[str, Any]) -> Identity:
     scope = about.get("scope")
     scope = dict(scope) if isinstance(scope, Mapping) else {}
     entry = found.entry
+    measured = measured_in(header, found.path.name) if entry is None else entry.measured
+    scope.pop("measured", None)  # what was checked counts
+    if measured:
+        scope["measured"] = [asdict(each) for each in measured]
+    if entry is not None and entry.scope.skull_stripped != "either":
+        scope["skull_stripped"] = entry.scope.skull_stripped
     if entry is not None:  # what was checked and shown before counts, not what the file says of itself
         return Identity(
             entry.id, entry.version, entry.sha256, entry.title, entry.licence.weights, entry.citation,

@@ -29,14 +29,14 @@ _LEAST_COLUMN = 230  # pixels, so that titles and the footer can be read beside 
 _GAP = 8
 _TITLE_SIZE, _FOOTER_SIZE, _MARK_SIZE = 18, 16, 14
 _WINDOW_PERCENTILE = 99.5
-_INK, _NOTICE_INK, _MARK_INK = 255, 255, 200
+_MARK_INK = 200
 
 # World axis and direction in RAS that the picture's columns and rows follow, the axis that is cut, and the letters at
-# the left and right border.
+# the left, right, upper and lower border.
 _PLANES: dict[str, tuple[tuple[int, int], tuple[int, int], int, str]] = {
-    "axial": ((0, -1), (1, -1), 2, "RL"),
-    "coronal": ((0, -1), (2, -1), 1, "RL"),
-    "sagittal": ((1, -1), (2, -1), 0, "AP"),
+    "axial": ((0, -1), (1, -1), 2, "RLAP"),
+    "coronal": ((0, -1), (2, -1), 1, "RLSI"),
+    "sagittal": ((1, -1), (2, -1), 0, "APSI"),
 }
 
 
@@ -46,11 +46,13 @@ def mosaic(
     *,
     overwrite: bool = False,
     planes: Sequence[str] = ("axial", "coronal", "sagittal"),
+    deviation: Volume | None = None,
 ) -> None:
     """Write a PNG with a column for each (title, volume) and a row for each plane.
 
     Grey values run from 0 to the 99.5th percentile of each volume; voxels that are not finite are black. A millimetre
-    is equally long everywhere in the picture. The footer says that it is synthetic.
+    is equally long everywhere in the picture. The footer says that it is synthetic. A `deviation` of samples gets a
+    column of its own, from black over red and yellow to white; its title tells what white is, in its unit.
 
     Raises
     ------
@@ -64,14 +66,21 @@ def mosaic(
     unknown = [plane for plane in planes if plane not in _PLANES]
     if unknown or not planes or not volumes:
         raise UsageError("A mosaic needs volumes, and planes out of axial, coronal and sagittal.")
-    cuts = [[middle_cut(volume, plane) for _, volume in volumes] for plane in planes]
+    columns = [(title, volume, False) for title, volume in volumes]
+    if deviation is not None:
+        white = white_of(deviation)
+        columns.append((f"deviation, white: {f'{white:.0f}' if white >= 100 else f'{white:.3g}'}", deviation, True))
+    cuts = [[middle_cut(volume, plane) for _, volume, _ in columns] for plane in planes]
     longest = max(max(extent) for row in cuts for _, extent in row)
     scale = _LONGEST / longest
     rows = [
-        [_panel(pixels, extent, scale, _PLANES[plane][3]) for pixels, extent in row]
+        [
+            _panel(pixels, extent, scale, _PLANES[plane][3], coloured=coloured)
+            for (pixels, extent), (_, _, coloured) in zip(row, columns, strict=True)
+        ]
         for plane, row in zip(planes, cuts, strict=True)
     ]
-    canvas = _arrange([title for title, _ in volumes], rows)
+    canvas = _arrange([title for title, _, _ in columns], rows)
     words = PngInfo()
     words.add_text("Description", NOTICE)
     with replacing(path, overwrite=overwrite) as temporary:
@@ -95,12 +104,18 @@ def middle_cut(volume: Volume, plane: str) -> tuple[NDArray[np.float32], tuple[f
     for picture_axis, (axis, direction) in enumerate((rows, columns)):
         if volume.affine[axis, where[axis]] * direction < 0:
             middle = np.flip(middle, picture_axis)
+    shown = np.clip(middle / np.float32(white_of(volume)), 0, 1)
+    height, width = (shown.shape[n] * volume.spacing[where[axis]] for n, (axis, _) in enumerate((rows, columns)))
+    return shown, (height, width)
+
+
+def white_of(volume: Volume) -> float:
+    """The value that is shown white, in the unit of the volume; above 0."""
+    array = np.nan_to_num(volume.array, nan=0, posinf=0, neginf=0)
     white = float(np.percentile(array, _WINDOW_PERCENTILE))
     if white <= 0:  # next to nothing is there: a lesion mask, or an empty volume
         white = max(float(array.max()), float(np.finfo(np.float32).tiny))
-    shown = np.clip(middle / np.float32(white), 0, 1)
-    height, width = (shown.shape[n] * volume.spacing[where[axis]] for n, (axis, _) in enumerate((rows, columns)))
-    return shown, (height, width)
+    return white
 
 
 def _nearest_axes(affine: NDArray[np.float64]) -> tuple[int, int, int]:
@@ -115,19 +130,31 @@ def _nearest_axes(affine: NDArray[np.float64]) -> tuple[int, int, int]:
     return found[0], found[1], found[2]
 
 
-def _panel(pixels: NDArray[np.float32], extent: tuple[float, float], scale: float, letters: str) -> Image:
+def _panel(
+    pixels: NDArray[np.float32], extent: tuple[float, float], scale: float, letters: str, *, coloured: bool
+) -> Image:
     """One cut at `scale` pixels per mm with the letters of its sides."""
     from PIL import Image, ImageDraw
 
     size = max(1, round(extent[1] * scale)), max(1, round(extent[0] * scale))
     grey = Image.fromarray(np.round(pixels * 255).astype(np.uint8))
     panel = grey.resize(size, Image.Resampling.BICUBIC)
+    if coloured:
+        panel = Image.fromarray(_heat(np.asarray(panel)))
     draw = ImageDraw.Draw(panel)
     font = _font(_MARK_SIZE)
-    middle = size[1] / 2
-    draw.text((3, middle), letters[0], fill=_MARK_INK, font=font, anchor="lm")
-    draw.text((size[0] - 3, middle), letters[1], fill=_MARK_INK, font=font, anchor="rm")
+    across, down = size[0] / 2, size[1] / 2
+    places = ((3, down, "lm"), (size[0] - 3, down, "rm"), (across, 2, "mt"), (across, size[1] - 2, "mb"))
+    ink, rim = ("white", "black") if coloured else (_MARK_INK, 0)
+    for letter, (x, y, anchor) in zip(letters, places, strict=True):
+        draw.text((x, y), letter, fill=ink, font=font, anchor=anchor, stroke_width=2, stroke_fill=rim)
     return panel
+
+
+def _heat(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey values (H, W) as colours (H, W, 3): black, red, yellow, white."""
+    ramp = grey.astype(np.float32) * 3
+    return np.stack([np.clip(ramp - 255 * start, 0, 255) for start in range(3)], axis=-1).astype(np.uint8)
 
 
 def _arrange(titles: list[str], rows: list[list[Image]]) -> Image:
@@ -139,7 +166,8 @@ def _arrange(titles: list[str], rows: list[list[Image]]) -> Image:
     width = sum(widths) + _GAP * (len(widths) + 1)
     head, foot = _TITLE_SIZE + 2 * _GAP, _FOOTER_SIZE + 2 * _GAP
     height = head + sum(heights) + _GAP * (len(heights) - 1) + foot
-    canvas = Image.new("L", (width, height), 0)
+    has_colour = any(panel.mode == "RGB" for panel in rows[0])
+    canvas = Image.new("RGB" if has_colour else "L", (width, height), 0)
     draw = ImageDraw.Draw(canvas)
     left = _GAP
     for column, title in enumerate(titles):
@@ -151,7 +179,7 @@ def _arrange(titles: list[str], rows: list[list[Image]]) -> Image:
             canvas.paste(panel, (round(centre - panel.width / 2), top + (row_height - panel.height) // 2))
             top += row_height + _GAP
         left += widths[column] + _GAP
-    draw.text((width / 2, height - foot / 2), NOTICE, fill=_NOTICE_INK, font=_font(_FOOTER_SIZE), anchor="mm")
+    draw.text((width / 2, height - foot / 2), NOTICE, fill="white", font=_font(_FOOTER_SIZE), anchor="mm")
     return canvas
 
 
@@ -161,7 +189,7 @@ def _write(draw: ImageDraw, centre: tuple[float, float], text: str, width: int) 
     shown = text
     while shown and draw.textlength(shown, font=font) > width:
         shown = shown[:-2] + "…"  # the mark of the last turn goes too
-    draw.text(centre, shown, fill=_INK, font=font, anchor="mm")
+    draw.text(centre, shown, fill="white", font=font, anchor="mm")
 
 
 def _font(size: int) -> FreeTypeFont | ImageFont:

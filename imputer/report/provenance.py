@@ -78,6 +78,7 @@ def sidecar(
     undo: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str],
     notes: Sequence[str] = (),
+    risk: Mapping[str, Any] | None = None,
     outside: int | None = None,
     style: Mapping[str, Any] | None = None,
     sources: Sequence[Mapping[str, Any]] | None = None,
@@ -90,6 +91,7 @@ def sidecar(
     sources : of a model that takes several together: each that was there; None of other models.
     intensity_scale : how the grey values of the result came about.
     scope_warnings : what about the input is outside the model's scope; empty where nothing is.
+    risk : a score from 0 to 1 of these warnings and their texts; a heuristic, no probability. None: not said.
     recipe, undo : the preprocessing steps as data, and what they noted to be undone by.
     versions : of the software, see `software_versions`.
     notes : what was changed on reading, e.g. "12 NaN voxels set to 0".
@@ -122,6 +124,7 @@ def sidecar(
         "device": run.device,
         "intensity_scale": intensity_scale,
         "scope_warnings": list(scope_warnings),
+        **({} if risk is None else {"risk": dict(risk)}),
         **({} if outside is None else {"model_voxels_outside_field_of_view": outside}),
         "notes": list(notes),
         "versions": dict(versions),

@@ -20,6 +20,7 @@ from imputer.train.data import SliceSampler
 from imputer.train.diffusive import Condition, DiffusionLosses, Diffusive, Draw, Window
 from imputer.train.parts import Losses, Parts
 from imputer.train.scores import HeldOut, score
+from imputer.train.seen import NOTHING, Seen
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -38,11 +39,13 @@ class RunData:
     samplers : slices by direction; paired batches are (source, target), unpaired ones images of the target.
     held_out : cases to score, by direction.
     sizes : what voxels the sources have, by direction; part of the models' scope.
+    seen : what the packages tell of the volumes that it trains on.
     """
 
     samplers: Mapping[str, SliceSampler]
     held_out: Mapping[str, list[HeldOut]]
     sizes: Mapping[str, Mapping[str, list[float]]]
+    seen: Seen = NOTHING
 
 
 class AdversarialTrainer(ABC, Generic[AnyDirection]):
@@ -62,6 +65,7 @@ class AdversarialTrainer(ABC, Generic[AnyDirection]):
     def __init__(self, config: SliceConfig, folder: Path, fabric: Fabric, data: RunData) -> None:
         self.settings, self.folder, self.fabric = config, folder, fabric
         self.samplers, self.held_out, self.sizes = data.samplers, data.held_out, data.sizes
+        self.seen = data.seen
         self.is_main = bool(fabric.is_global_zero)
         self.schedule = Schedule(steps=config.diffusion_steps)
         self.parts = Parts(fabric)

@@ -41,6 +41,7 @@ from imputer.train.data import held_apart, voxel_sizes
 from imputer.train.engine import launch
 from imputer.train.latents import LatentBank, encode_subjects
 from imputer.train.parts import halved
+from imputer.train.seen import look_at
 from imputer.train.ship import OUTPUT_SCALE
 from imputer.train.subjects import Contrasts, PatchSampler, Subject, find_subjects, load_contrasts
 
@@ -179,7 +180,8 @@ class _Data:
             [_loaded(subject, config, recipe) for subject in subjects] for subjects in (training, held_out)
         )
         self.present = sorted({index for subject in self._training for index in subject.arrays})
-        self.sizes = voxel_sizes(path for subject in training for path in subject.volumes.values())
+        volumes = [each for subject in training for each in subject.volumes.items()]
+        self.sizes, self.seen = voxel_sizes(path for _, path in volumes), look_at(volumes, config.initial)
         self._bank: LatentBank | None = None
 
     def stage(self, stage: str, model: AutoencoderModel) -> Stage:
@@ -263,7 +265,8 @@ class _Exporting:
             "licence": config.licence,
             "citation": method.CITATION,
             "trained_on": config.trained_on,
-            "scope": {"body_part": "head", **self._data.sizes},
+            "scope": {"body_part": "head", **self._data.sizes, "measured": self._data.seen.of(present)},
+            "fingerprints": list(self._data.seen.fingerprints),
         }
         document = method.header(
             model, recipe_of(config, model), present, modalities,

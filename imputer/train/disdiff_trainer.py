@@ -197,7 +197,8 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
     def export(self) -> list[Path]:
         """Write the model package, fp16."""
         network = self._model("forward").network
-        return [export_disdiff(self.config, self.schedule, network, self.folder, self.sizes.values())]
+        sizes = self.sizes.values()
+        return [export_disdiff(self.config, self.schedule, network, self.folder, sizes, self.seen)]
 
 
 def _happens(share: float, generator: Generator) -> bool:

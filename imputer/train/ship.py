@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -21,6 +21,7 @@ from imputer.train.config import SliceConfig, TrainConfig
 from imputer.train.diffusive import network_config
 from imputer.train.disdiff_config import DisDiffTrainConfig
 from imputer.train.parts import halved
+from imputer.train.seen import NOTHING, Seen
 
 OUTPUT_SCALE = 4000.0  # written intensity of white: brain tissue comes out near 1000, as scanners have it
 
@@ -38,11 +39,13 @@ def export_syndiff(
     target: Modality,
     folder: Path,
     sizes: Mapping[str, list[float]],
+    seen: Seen = NOTHING,
 ) -> Path:
     """Write the generator of a direction as a model package, fp16, and return its path.
 
     Of several sources `source` is the first one; a model that learnt to do without some requires none.
     `sizes` are the least and greatest `pixel_mm` and `slice_mm` of the sources that it learnt from.
+    `seen` tells of all volumes that it learnt from.
     """
     white = config.source_white if source == config.sources[0] else config.target_white
     others = config.sources[1:]  # one direction is learnt where there are any
@@ -54,7 +57,7 @@ def export_syndiff(
         network, schedule, default_recipe(config.pixel_mm, white, network.size_multiple), source, target,
         output_scale=OUTPUT_SCALE, shared_noise=config.shared_noise,
         about=_about(config, name, f"SynDiff {' + '.join(sources)} to {target}", syndiff.CITATION,
-                     {**said, "target": str(target), **sizes}),
+                     {**said, "target": str(target), **sizes}, seen, sources),
         others=others, required=() if config.source_dropout > 0 else sources,
     )  # fmt: skip
     return _written(name, tensors, header, folder)
@@ -66,14 +69,19 @@ def export_disdiff(
     network: DisDiff,
     folder: Path,
     sizes: Iterable[Mapping[str, list[float]]],
+    seen: Seen = NOTHING,
 ) -> Path:
-    """Write the model between the contrasts as a package, fp16, and return its path; `sizes` are those of each."""
+    """Write the model between the contrasts as a package, fp16, and return its path.
+
+    `sizes` are those of each contrast, `seen` tells of all volumes that it learnt from.
+    """
     shape = network.config
     name = "-".join([disdiff.NAME, *shape.targets])
+    title = f"DisDiff {' and '.join(shape.targets)}"
     header = disdiff.header(
         shape, schedule, default_recipe(config.pixel_mm, config.source_white, shape.size_multiple),
         output_scale=OUTPUT_SCALE, shared_noise=config.shared_noise,
-        about=_about(config, name, f"DisDiff {' and '.join(shape.targets)}", disdiff.CITATION, _span(sizes)),
+        about=_about(config, name, title, disdiff.CITATION, _span(sizes), seen, shape.targets),
     )  # fmt: skip
     return _written(name, network.state_dict(), header, folder)
 
@@ -88,7 +96,15 @@ def _span(sizes: Iterable[Mapping[str, list[float]]]) -> dict[str, list[float]]:
     return result
 
 
-def _about(config: SliceConfig, name: str, title: str, citation: str, scope: Mapping[str, object]) -> dict[str, object]:
+def _about(
+    config: SliceConfig,
+    name: str,
+    title: str,
+    citation: str,
+    scope: Mapping[str, object],
+    seen: Seen,
+    sources: Sequence[str],
+) -> dict[str, object]:
     return {
         "id": name,
         "version": config.version,
@@ -96,7 +112,8 @@ def _about(config: SliceConfig, name: str, title: str, citation: str, scope: Map
         "licence": config.licence,
         "citation": citation,
         "trained_on": config.trained_on,
-        "scope": {"body_part": "head", "plane": "axial", **scope},
+        "scope": {"body_part": "head", "plane": "axial", **scope, "measured": seen.of(sources)},
+        "fingerprints": list(seen.fingerprints),
     }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import UsageError
-from imputer.modality import parse_modality
+from imputer.modality import Modality, parse_modality
 from imputer.nets.layers import group_count
 from imputer.train import loop
 from imputer.train.adversarial_trainer import RunData
@@ -30,6 +30,7 @@ from imputer.train.disdiff_config import DisDiffTrainConfig, model_config
 from imputer.train.disdiff_trainer import DisDiffTrainer
 from imputer.train.engine import launch
 from imputer.train.scores import HeldOut
+from imputer.train.seen import look_at
 from imputer.train.ship import data_recipe
 from imputer.train.syndiff_trainer import SynDiffTrainer
 
@@ -195,13 +196,22 @@ def start(
         )
         for name in names
     }
-    data = RunData(samplers, scored, sizes)
+    initial = config.initial if isinstance(config, TrainConfig) else ""
+    data = RunData(samplers, scored, sizes, look_at(_volumes(config, training), initial))
     trainer: loop.Trainer
     if isinstance(config, TrainConfig):
         trainer = SynDiffTrainer(config, folder, fabric, data)
     else:
         trainer = DisDiffTrainer(config, folder, fabric, data)
     return loop.run(trainer, config, folder, resume=resume, on_step=on_step)
+
+
+def _volumes(config: AnySliceConfig, cases: list[Case]) -> Iterator[tuple[Modality, Path]]:
+    """Yield the volumes of cases, each with its contrast."""
+    modalities = (*config.sources, parse_modality(config.target))
+    for case in cases:
+        paths = zip(modalities, (*case.sources, case.target), strict=True)
+        yield from ((modality, path) for modality, path in paths if path is not None)
 
 
 def _pair(config: AnySliceConfig, case: Case, name: str) -> Stack:

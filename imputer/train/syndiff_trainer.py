@@ -84,6 +84,7 @@ class SynDiffTrainer(AdversarialTrainer[Direction]):
                 *self.modalities(name),
                 self.folder,
                 self.sizes[name],
+                self.seen,
             )
             for name in self.directions
         ]

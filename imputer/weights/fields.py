@@ -78,6 +78,16 @@ class Fields:
             self.refuse(name, f"{shown(value)} is not {what}")
         return value
 
+    def matches(self, name: str, pattern: re.Pattern[str], what: str, *, most: int) -> tuple[str, ...]:
+        """Take a list of texts that a pattern describes wholly, each there once; it may be missing or empty."""
+        values: list[Any] = self.take(name, list, default=[])
+        for value in values:
+            if not (isinstance(value, str) and pattern.fullmatch(value)):
+                self.refuse(name, f"{shown(value)} is not {what}")
+        if len(values) > most or len(set(values)) < len(values):
+            self.refuse(name, f"must have {most} at most, and each once")
+        return tuple(values)
+
     def choice(self, name: str, known: Collection[str]) -> str:
         """Take one of the known words."""
         value: str = self.take(name, str)

@@ -21,6 +21,7 @@ from imputer.errors import ModelError
 from imputer.files import replacing
 from imputer.modality import Modality
 from imputer.weights.fields import Fields
+from imputer.weights.measured import Measured, measured_of
 
 # The folder that holds the package: the root of the repository or, for an installed wheel, of site-packages.
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -37,6 +38,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 REVISION = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+FINGERPRINT = re.compile(r"[0-9a-f]{16}")
+MOST_FINGERPRINTS = 20_000  # of a model
 _URL = re.compile(r"https://[^\s\"<>]+")
 
 
@@ -121,6 +124,8 @@ class Entry:
     """One trained model; `bytes` and `sha256` (64 hexadecimal digits) are its file's: 0 and "" where import-only.
 
     `required` are those of several sources that enter together which must be there; None: all of them.
+    `fingerprints` (see `imputer.preprocess.fingerprint`) are of the volumes, sources and targets, that it was trained
+    on, `measured` tells what its sources among them looked like; empty where that is not known.
     """
 
     id: str
@@ -138,6 +143,8 @@ class Entry:
     sha256: str = ""
     scores: tuple[Score, ...] = ()
     required: tuple[Modality, ...] | None = None
+    fingerprints: tuple[str, ...] = ()
+    measured: tuple[Measured, ...] = ()
 
     @property
     def any_one_source(self) -> bool:
@@ -269,6 +276,8 @@ def _entry(fields: Fields, name: str) -> Entry:
         sha256=fields.match("sha256", SHA256, "a SHA-256 of 64 hexadecimal digits") if has_file else "",
         scores=tuple(_score(score) for score in fields.tables("score", default=[])),
         required=fields.modalities("required", default=None, empty=True),
+        fingerprints=fields.matches("fingerprints", FINGERPRINT, "16 hexadecimal digits", most=MOST_FINGERPRINTS),
+        measured=tuple(map(measured_of, fields.tables("measured", default=[]))),
     )
     if entry.required is not None and (entry.any_one_source or not {*entry.required} <= {*entry.sources}):
         fields.refuse("required", "names what is no source, or the model takes one source at a time")
@@ -353,16 +362,19 @@ def render(models: Sequence[Entry]) -> str:
     for entry in models:
         values = asdict(entry)
         (kind,) = (word for word, home in KINDS.items() if type(entry.home) is home)
-        scores = values.pop("scores")
+        lists = {"score": values.pop("scores"), "measured": values.pop("measured")}
         tables = {"scope": values.pop("scope"), "home": {"kind": kind, **values.pop("home")}}
         tables["licence"] = values.pop("licence")
         if not entry.is_runnable:
             del values["bytes"], values["sha256"]
+        if not entry.fingerprints:  # versions before these knew no such field
+            del values["fingerprints"]
         lines += ["", "[[model]]", *_assignments(values)]
         for name, table in tables.items():
             lines += ["", f"[model.{name}]", *_assignments(table)]
-        for score in scores:
-            lines += ["", "[[model.score]]", *_assignments(score)]
+        for name, members in lists.items():
+            for member in members:
+                lines += ["", f"[[model.{name}]]", *_assignments(member)]
     return "\n".join(lines) + "\n"
 
 

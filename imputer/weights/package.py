@@ -11,7 +11,18 @@ from imputer.errors import ImputerError, ModelError
 from imputer.files import sha256_of
 from imputer.modality import Modality, parse_modality
 from imputer.safetensors_header import check
-from imputer.weights.manifest import ANY_ONE_SOURCE, SKULL_STRIPPED, Entry, Home, Licence, Scope
+from imputer.weights.fields import Fields
+from imputer.weights.manifest import (
+    ANY_ONE_SOURCE,
+    FINGERPRINT,
+    MOST_FINGERPRINTS,
+    SKULL_STRIPPED,
+    Entry,
+    Home,
+    Licence,
+    Scope,
+)
+from imputer.weights.measured import Measured, measured_of
 
 NOT_STATED = "not stated"
 _NON_COMMERCIAL = re.compile(r"(?i)(^|[^a-z])nc([^a-z]|$)|non-?\s?commercial")
@@ -55,7 +66,34 @@ def entry_of(path: Path, home: Home) -> Entry:
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
         required=_required(header, path.name),
+        fingerprints=fingerprints_of(header, path.name),
+        measured=measured_in(header, path.name),
     )
+
+
+def fingerprints_of(header: Mapping[str, Any], file: str) -> tuple[str, ...]:
+    """Return the fingerprints of the volumes that a model was trained on; none where its header does not tell them.
+
+    Raises ModelError, which names the file, where they are no fingerprints.
+    """
+    listed = _table(header.get("about")).get("fingerprints")
+    if listed is None:
+        return ()
+    if not isinstance(listed, list) or len(listed) > MOST_FINGERPRINTS:
+        raise ModelError(f"The header of {file} has no list of fingerprints, or too long a one.")
+    if not all(isinstance(each, str) and FINGERPRINT.fullmatch(each) for each in listed):
+        raise ModelError(f"The header of {file} lists fingerprints that are not 16 hexadecimal digits.")
+    return tuple(dict.fromkeys(listed))
+
+
+def measured_in(header: Mapping[str, Any], file: str) -> tuple[Measured, ...]:
+    """Return what the training volumes looked like; nothing where the header does not tell it.
+
+    Raises ModelError, which names the file and the field, where it is no such thing.
+    """
+    listed = _table(_table(header.get("about")).get("scope")).get("measured")
+    fields = Fields({} if listed is None else {"measured": listed}, f"The header of {file}")
+    return tuple(map(measured_of, fields.tables("measured", default=[])))
 
 
 def forbids_commerce(licence: str) -> bool:

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from dicom_phantom import make_series
 
+from imputer.modality import Modality
+from imputer.phantom import make_head
+
 from .conftest import Run, assert_refused
 
 ALDM = "aldm-t1-t1ce-t2-flair"
@@ -56,6 +59,21 @@ def test_an_unknown_modality_is_said_and_can_be_given(run: Run, scan: Path) -> N
     told = json.loads(run("inspect", other, "--from", "T2w", "--json").stdout)
     assert [model["id"] for model in told["models"]] == ["syndiff-t2-t1", "syndiff-t2-flair", ALDM]
     assert_refused(run("inspect", other, "--from", "t7"), 2, "t7")
+
+
+def test_on_request_the_voxels_are_held_against_the_training_volumes(run: Run, tmp_path: Path) -> None:
+    head = make_head([Modality.T1, Modality.T2], shape=(96, 112, 44), spacing=(2.0, 2.0, 3.2))
+    for name, modality in (("t1", Modality.T1), ("t2", Modality.T2)):
+        volume = head[modality]
+        nibabel.save(nibabel.Nifti1Image(volume.array.astype(np.int16), volume.affine), tmp_path / f"{name}.nii.gz")
+    (fits, *_) = json.loads(run("inspect", tmp_path / "t1.nii.gz", "--scope", "--json").stdout)["models"]
+    assert fits["id"] == "syndiff-t1-t2" and fits["risk"] == {"score": 0.0, "reasons": []}
+    wrong = run("inspect", tmp_path / "t2.nii.gz", "--from", "t1", "--scope", "--json")
+    (model, *_) = json.loads(wrong.stdout)["models"]
+    assert model["risk"]["score"] >= 0.6 and "may be no T1" in model["risk"]["reasons"][0]
+    text = " ".join(run("inspect", tmp_path / "t2.nii.gz", "--from", "t1", "--scope").stdout.split())
+    assert "risk 0." in text and "may be no T1" in text
+    assert "risk" not in json.loads(run("inspect", tmp_path / "t1.nii.gz", "--json").stdout)["models"][0]
 
 
 def test_a_file_that_is_none(run: Run, tmp_path: Path) -> None:

@@ -115,6 +115,40 @@ def test_png_of_the_phantom_has_columns_rows_and_the_notice(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_deviation_has_a_coloured_column_on_a_scale_of_its_own(tmp_path):
+    head = make_head([Modality.T1], shape=(40, 48, 12), spacing=(4, 4, 12))[Modality.T1]
+    deviation = head.with_array(head.array / 50)
+    mosaic([("t1", head)], tmp_path / "plain.png")
+    mosaic([("t1", head)], tmp_path / "both.png", deviation=deviation)
+    plain, both = read(tmp_path / "plain.png")[0], read(tmp_path / "both.png")[0]
+    assert plain.ndim == 2 and both.shape[2] == 3
+    half = both.shape[1] // 2
+    left, right = both[34:-32, : half - 4], both[34:-32, half + 4 :]
+    assert (left.min(axis=2) == left.max(axis=2)).all()  # the volume itself stays grey
+    red, green, blue = (right[..., colour].astype(int) for colour in range(3))
+    assert (red >= green).all() and (green >= blue).all()
+    assert ((red > 200) & (blue < 50)).any() and (blue > 200).any()
+    assert np.array_equal(
+        both[:32, half + 8 : -8].max(axis=(0, 2)) > 200, both[:32, half + 8 : -8, 0].max(axis=0) > 200
+    )
+    mosaic([("t1", head)], tmp_path / "more.png", deviation=deviation.with_array(deviation.array * 10))
+    more = read(tmp_path / "more.png")[0]
+    assert np.array_equal(more[40:], both[40:])  # the same picture
+    assert not np.array_equal(more[:32], both[:32])  # another number above it
+
+
+def test_every_cut_tells_its_four_sides(tmp_path, monkeypatch):
+    from PIL import ImageDraw
+
+    told = []
+    drawn = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda self, xy, text, **rest: (told.append(text), drawn(self, xy, text, **rest))
+    )
+    mosaic([("t1", box(fill=1))], tmp_path / "letters.png")
+    assert told[:12] == [*"RLAP", *"RLSI", *"APSI"]
+
+
 def test_titles_and_footer_fit_beside_a_tiny_volume(tmp_path):
     path = tmp_path / "tiny.png"
     mosaic([("a title that is far too long to fit above one small column", box(shape=(2, 2, 2)))], path)

@@ -14,11 +14,13 @@ import torch
 from tiny import write_head
 
 from imputer.errors import ImputerError, InputError, ModelError, OutputError, UsageError
+from imputer.io.dispatch import load
 from imputer.methods.base import RunOptions
 from imputer.modality import Modality
 from imputer.nets.aldm import make_aldm
 from imputer.nets.checkpoint import read_header, read_tensors
 from imputer.phantom import make_head
+from imputer.preprocess.fingerprint import fingerprint
 from imputer.pretrained.load import load_model
 from imputer.synth import synthesise
 from imputer.train.aldm_config import STAGES, AldmConfig, first_stage_config
@@ -214,11 +216,15 @@ def test_each_stage_leaves_the_parts_before_it_alone(make_aldm_config: MakeAldm,
         assert {name for name in after if name not in before} == {name for name in after if name.startswith(fresh)}
 
 
-def test_a_stage_can_start_from_a_model(make_aldm_config: MakeAldm, tmp_path: Path) -> None:
-    first = start(make_aldm_config(stages=STAGES[:2], output=str(tmp_path / "first")))
-    assert read_header(first)["sampler"]["name"] == "none"
-    second = start(make_aldm_config(stages=STAGES[2:], initial=str(first)))
-    assert read_header(second)["sampler"]["name"] == "projector"
+def test_a_stage_can_start_from_a_model(make_aldm_config: MakeAldm, patients: Path, tmp_path: Path) -> None:
+    first = start(make_aldm_config(stages=STAGES[:2], output=str(tmp_path / "first"), holdout=("bert",)))
+    header = read_header(first)
+    assert header["sampler"]["name"] == "none"
+    seen = [fingerprint(load(path)) for name in ("anna", "carl") for path in (patients / name).iterdir()]
+    assert len(seen) == 4 and header["about"]["fingerprints"] == sorted(seen)
+    second = read_header(start(make_aldm_config(stages=STAGES[2:], initial=str(first), exclude=("carl",))))
+    assert second["sampler"]["name"] == "projector"
+    assert {*seen} < {*second["about"]["fingerprints"]}  # what the starting model learnt from counts too
     with pytest.raises(ModelError, match=r"missing|wrong shape"):
         start(make_aldm_config(stages=STAGES[3:], initial=str(first), output=str(tmp_path / "third")))
 

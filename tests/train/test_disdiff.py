@@ -17,10 +17,12 @@ from torch import Tensor
 
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import UsageError
+from imputer.io.dispatch import load
 from imputer.modality import Modality
 from imputer.nets.checkpoint import read_header, read_tensors
 from imputer.nets.disdiff import Decoder
 from imputer.phantom import make_head
+from imputer.preprocess.fingerprint import fingerprint
 from imputer.pretrained.load import load_model
 from imputer.synth import synthesise
 from imputer.train.augment import place
@@ -206,7 +208,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_the_same(make_disdiff: MakeDisD
 
 
 def test_one_model_makes_both_directions_and_keeps_the_mean_attributes(
-    make_disdiff: MakeDisDiff, tmp_path: Path
+    make_disdiff: MakeDisDiff, scans: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("skimage", reason="scores need the extra train")
     config = make_disdiff(holdout=("head1", "head2"), title="Mine", validate_every=1)
@@ -215,6 +217,8 @@ def test_one_model_makes_both_directions_and_keeps_the_mean_attributes(
     header = read_header(path)
     assert (header["sources"], header["targets"], header["about"]["title"]) == (["t1", "t2"], ["t1", "t2"], "Mine")
     assert header["about"]["scope"]["pixel_mm"] == [3.0, 3.0]
+    both = [fingerprint(load(path)) for path in scans.rglob("head0_*.nii.gz")]
+    assert len(both) == 2 and header["about"]["fingerprints"] == sorted(both)
     assert not any("decoder" in name for name in read_tensors(path))
     for source, target in ((Modality.T1, Modality.T2), (Modality.T2, Modality.T1)):
         head = make_head([source], **GRID)[source]

@@ -14,9 +14,11 @@ import torch
 from tiny import GRID, write_model
 
 from imputer.errors import DeviceError, ImputerError, ModelError, UsageError
+from imputer.io.dispatch import load
 from imputer.modality import Modality
 from imputer.nets.checkpoint import read_header
 from imputer.phantom import make_head
+from imputer.preprocess.fingerprint import fingerprint
 from imputer.pretrained.load import load_model
 from imputer.synth import synthesise
 from imputer.train.config import TrainConfig, read_config, write_config
@@ -112,8 +114,15 @@ def test_without_the_extra_the_error_names_it(make_config: MakeConfig, monkeypat
         start(make_config())
 
 
+def fingerprints_below(scans: Path, *heads: str) -> list[str]:
+    """Those of both contrasts of some heads, held-out ones left out, sorted."""
+    return sorted(fingerprint(load(path)) for head in heads for path in scans.rglob(f"{head}_*.nii.gz"))
+
+
 @pytest.mark.parametrize("changes", [{}, {"paired": True}], ids=["unpaired", "paired"])
-def test_both_directions_come_out_and_work(make_config: MakeConfig, tmp_path: Path, changes: dict[str, object]) -> None:
+def test_both_directions_come_out_and_work(
+    make_config: MakeConfig, scans: Path, tmp_path: Path, changes: dict[str, object]
+) -> None:
     pytest.importorskip("skimage", reason="scores need the extra train")
     messages: list[str] = []
     config = make_config(holdout=("head2",), title="Mine", licence="CC0-1.0", **changes)
@@ -124,6 +133,7 @@ def test_both_directions_come_out_and_work(make_config: MakeConfig, tmp_path: Pa
         about = read_header(path)["about"]
         assert (about["title"], about["licence"]) == ("Mine", "CC0-1.0")
         assert (about["scope"]["pixel_mm"], about["scope"]["slice_mm"]) == ([3.0, 4.0], [15.0, 18.0])
+        assert about["fingerprints"] == fingerprints_below(scans, "head0", "head1")
         head = make_head([source], **GRID)[source]
         outcome = synthesise(head, to=target, model=path, device="cpu")
         assert outcome.volume.shape == head.shape

@@ -17,6 +17,7 @@ from imputer.errors import ModelError, OutputError
 from imputer.modality import Modality
 from imputer.weights import manifest
 from imputer.weights.manifest import Embedded, Entry, HubFile, Imported, ImportOnly, Licence, Scope, Score
+from imputer.weights.measured import Measured
 
 REVISION = "0123456789abcdef" * 2 + "01234567"
 ENTRY = Entry(
@@ -34,6 +35,8 @@ ENTRY = Entry(
     bytes=12,
     sha256="ab" * 32,
     scores=(Score("my data", "anna", "PSNR (dB)", 25.0, 20.0, "mapping"), Score("my data", "bert", "SSIM", 0.9)),
+    fingerprints=("0123456789abcdef", "fedcba9876543210"),
+    measured=(Measured(Modality.T1, True, 3, ((0.5, 0.75),) * 4, (90.0, 140.0), (150.0, 160.0), (-0.75, -0.25)),),
 )
 EMBEDDED = replace(ENTRY, home=Embedded("imputer/assets/mine.safetensors"))
 TO_IMPORT = replace(ENTRY, home=ImportOnly("By hand.\nThen import.", "https://example.org/x"), bytes=0, sha256="")
@@ -72,6 +75,18 @@ RECORDS = st.builds(
         st.builds(Score, TEXTS, TEXTS, st.sampled_from(manifest.METRICS), NUMBERS, st.none() | NUMBERS, TEXTS),
         max_size=2,
     ).map(tuple),
+    fingerprints=st.lists(st.text(HEX, min_size=16, max_size=16), max_size=3, unique=True).map(tuple),
+    measured=st.lists(
+        st.builds(
+            Measured,
+            st.sampled_from(Modality),
+            st.booleans(),
+            st.integers(1, 999),
+            st.tuples(*[SPANS] * 4),
+            *[SPANS] * 3,
+        ),
+        max_size=2,
+    ).map(tuple),
 ).map(lambda entry: entry if entry.is_runnable else replace(entry, bytes=0, sha256=""))
 
 
@@ -88,6 +103,21 @@ def test_what_is_written_is_read_back(entries: list[Entry]) -> None:
 def test_the_shipped_manifest_survives_the_round_trip(tmp_path: Path) -> None:
     manifest.write(tmp_path / "copy.toml", manifest.entries())
     assert manifest.read(tmp_path / "copy.toml") == manifest.entries()
+
+
+def test_a_manifest_of_before_has_no_fingerprints() -> None:
+    text = text_of(ENTRY, 'fingerprints = ["0123456789abcdef", "fedcba9876543210"]\n', "")
+    assert manifest.parse(text, "old.toml") == (replace(ENTRY, fingerprints=()),)
+    assert manifest.render([replace(ENTRY, fingerprints=())]) == text
+
+
+def test_fingerprints_do_not_fill_the_memory() -> None:
+    many = tuple(f"{number:016x}" for number in range(manifest.MOST_FINGERPRINTS + 1))
+    with pytest.raises(ModelError, match="field fingerprints: must have 20000 at most"):
+        manifest.parse(manifest.render([replace(ENTRY, fingerprints=many)]), "some.toml")
+    text = manifest.render([replace(ENTRY, fingerprints=many[1:])])
+    assert manifest.parse(text, "some.toml")[0].fingerprints == many[1:]
+    assert len(text) < manifest.LARGEST / 4
 
 
 def test_an_entry_tells_its_pair_and_home() -> None:
@@ -151,6 +181,19 @@ def text_of(entry: Entry, old: str, new: str) -> str:
         (ENTRY, "bytes = 12", f"bytes = {2**63}", "bytes", "no size"),
         (ENTRY, "ab" * 32, "ab" * 31, "sha256", "64 hexadecimal"),
         (ENTRY, "ab" * 32, "AB" * 32, "sha256", "64 hexadecimal"),
+        (ENTRY, '["0123456789abcdef", ', '["0123456789abcde", ', "fingerprints", "'0123456789abcde' is not 16 hex"),
+        (ENTRY, '["0123456789abcdef", ', '["0123456789ABCDEF", ', "fingerprints", "is not 16 hexadecimal digits"),
+        (ENTRY, '["0123456789abcdef", ', "[7, ", "fingerprints", "7 is not 16 hexadecimal digits"),
+        (ENTRY, '"0123456789abcdef", ', '"fedcba9876543210", ', "fingerprints", "each once"),
+        (ENTRY, '["0123456789abcdef", "fedcba9876543210"]', '"0123456789abcdef"', "fingerprints", "not a list"),
+        (ENTRY, "stripped = true", "stripped = 1", "measured.stripped", "1 is not true or false"),
+        (ENTRY, "volumes = 3\n", "", "measured.volumes", "missing"),
+        (ENTRY, "quantiles = [[0.5, 0.75], ", "quantiles = [", "measured.quantiles", "4 pairs of numbers"),
+        (ENTRY, "quantiles = [[0.5, 0.75], ", "quantiles = [[0.5], ", "measured.quantiles", "two finite numbers"),
+        (ENTRY, "balance = [-0.75, -0.25]", "balance = [-0.25, -0.75]", "measured.balance", "smaller one first"),
+        (ENTRY, "balance = [-0.75, -0.25]", "balance = [nan, 0.5]", "measured.balance", "two finite numbers"),
+        (ENTRY, "area_cm2 = [150.0, 160.0]", 'area_cm2 = [1.0, "2"]', "measured.area_cm2", "two finite numbers"),
+        (ENTRY, "balance = [-0.75, -0.25]", "balance = [-0.75, -0.25]\nhue = 1", "measured.hue", "unknown"),
         (ENTRY, 'metric = "SSIM"', 'metric = "FID"', "score.metric", "'FID' is unknown"),
         (ENTRY, 'kind = "hub"', 'kind = "ftp"', "home.kind", "'ftp' is unknown"),
         (ENTRY, REVISION, "main", "home.revision", "'main' is not a commit of 40"),

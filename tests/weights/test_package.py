@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,46 @@ def test_lists_of_sources_and_targets_are_read(tmp_path: Path) -> None:
     assert (entry.sources, entry.targets, entry.pair) == (CLASSES[::2], CLASSES, "t1/t2->t1/t1ce/t2/flair")
     assert makes(entry, Modality.T2, Modality.FLAIR) and not makes(entry, Modality.FLAIR, Modality.T2)
     assert parse(render([entry]), "again") == (entry,)
+
+
+def test_fingerprints_of_the_training_volumes_are_read(tmp_path: Path) -> None:
+    known = ["0123456789abcdef", "fedcba9876543210"]
+    path = write(tmp_path / "many.safetensors", about={"fingerprints": known})
+    assert entry_of(path, Imported(path)).fingerprints == tuple(known)
+    assert entry_of(write(path), Imported(path)).fingerprints == ()
+
+
+@pytest.mark.parametrize("listed", ["0123456789abcdef", ["0123"], [7], [["0123456789abcdef"]], {}, ["0" * 16] * 20001])
+def test_fingerprints_that_are_none_are_refused(tmp_path: Path, listed: object) -> None:
+    path = write(tmp_path / "many.safetensors", about={"fingerprints": listed})
+    with pytest.raises(ModelError, match=r"header of many\.safetensors .*fingerprints"):
+        entry_of(path, Imported(path))
+
+
+MEASURED = {
+    "modality": "t1",
+    "stripped": False,
+    "volumes": 2,
+    "quantiles": [[0.6, 0.7], [1.0, 1.0], [1.2, 1.3], [1.8, 2]],
+    "coverage_mm": [117.0, 144],
+    "area_cm2": [240.0, 243.0],
+    "balance": [-0.5, -0.4],
+}
+
+
+def test_what_the_training_volumes_looked_like_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "many.safetensors", about={"scope": {"measured": [MEASURED]}})
+    entry = entry_of(path, Imported(path))
+    assert [asdict(each)["area_cm2"] for each in entry.measured] == [(240.0, 243.0)]
+    assert parse(render([entry]), "again") == (entry,)
+    assert entry_of(write(path), Imported(path)).measured == ()
+
+
+@pytest.mark.parametrize("measured", ["t1", [7], [{}], [{**MEASURED, "modality": "t9"}], [{**MEASURED, "volumes": 0}]])
+def test_what_cannot_be_a_measurement_is_refused(tmp_path: Path, measured: object) -> None:
+    path = write(tmp_path / "many.safetensors", about={"scope": {"measured": measured}})
+    with pytest.raises(ModelError, match=r"The header of many\.safetensors, field measured"):
+        entry_of(path, Imported(path))
 
 
 def test_one_pair_is_read_as_before(tmp_path: Path) -> None:
