@@ -35,6 +35,7 @@ STOREYS = {
     "pretrained": 4,
     "train": 4,
     "synth": 5,
+    "evaluate": 5,
     "batch": 6,
     "cli": 7,
     "": 8,  # imputer/__init__.py
@@ -50,6 +51,10 @@ PARTS = {
     "scope": "synth",
     "style": "synth",
     "sources": "synth",
+    "scored": "evaluate",
+    "ms_ssim": "evaluate",
+    "scores_file": "evaluate",
+    "trained_on": "evaluate",
 }
 GROUND = ("errors", "allocator", "modality", "files", "seeds", "safetensors_header", "plain_zip")
 WITHOUT_TORCH = (*GROUND, "volume", "io", "preprocess", "phantom", "weights", "report", "cli")

@@ -24,6 +24,7 @@ DEFLATE_LIMIT = 1040  # bytes that one byte of a deflate stream can stand for at
 SLACK_BYTES = 1 << 16  # for files of a few bytes
 CHUNK_VOXELS = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
+NOT_FINITE = "NaN or infinite voxel"  # begins what is noted of a file that held some
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,14 @@ def check_claim(name: str, claimed_bytes: int, path: Path, *, compressed: bool) 
         raise InputError(f"{name} is truncated: its header claims more voxels than the file can hold.")
 
 
+class ConstantImage(InputError):
+    """All voxels of a file are equal; `volume` holds them, for who can do with that: a mask may be all ones."""
+
+    def __init__(self, volume: Volume, message: str) -> None:
+        super().__init__(message)
+        self.volume = volume
+
+
 def make_volume(path: Path, header: Header, array: NDArray[np.float32], nifti_header: Any = None) -> Volume:
     """Volume of voxels (I, J, K) that belong to this program alone; NaN and Inf are set to 0 in place, and noted.
 
@@ -100,11 +109,12 @@ def make_volume(path: Path, header: Header, array: NDArray[np.float32], nifti_he
         raise InputError(f"{path.name} holds {bad} NaN or infinite voxels, half of all or more.")
     if bad:
         array[~finite] = 0
-        notes = (f"{bad} NaN or infinite voxel{'s' if bad > 1 else ''} set to 0",)
-    if array.min() == array.max():
-        raise InputError(f"{path.name} shows nothing: all its voxels are equal.")
+        notes = (f"{bad} {NOT_FINITE}{'s' if bad > 1 else ''} set to 0",)
     origin = Origin(path, header.format, nifti_header, header.full_shape, notes)
-    return Volume(array, header.affine, guess_modality(path), origin)
+    volume = Volume(array, header.affine, guess_modality(path), origin)
+    if array.min() == array.max():
+        raise ConstantImage(volume, f"{path.name} shows nothing: all its voxels are equal.")
+    return volume
 
 
 @contextmanager

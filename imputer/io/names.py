@@ -31,6 +31,14 @@ def is_label_map(name: str) -> bool:
     return not _LABEL_WORDS.isdisjoint(others or [first])  # seg-001_t1 is the scan of somebody called so
 
 
+def without_label_words(text: str) -> str:
+    """Name without the words that mark a mask or a segmentation: ``p1_mask`` gives ``p1``, ``mask`` nothing."""
+    pieces = ["", *_SEPARATORS.split(text)]  # separator and word in turn
+    pairs = zip(pieces[::2], pieces[1::2], strict=True)
+    kept = [(separator, word) for separator, word in pairs if word.lower() not in _LABEL_WORDS]
+    return "".join(f"{separator}{word}" if place else word for place, (separator, word) in enumerate(kept))
+
+
 def without_modality(name: str) -> str:
     """Name of a file without its suffix and the words that tell its modality: what a subject's scans share.
 

@@ -123,25 +123,12 @@ class Tree:
             found = []
             for name in filter(has_image_name, folder.files):
                 sidecar = strip_suffixes(Path(name)) + ".json"
-                if sidecar in names and self._is_synthetic(folder.place, sidecar):
+                if sidecar in names and is_synthetic(self.path(folder.place, sidecar)):
                     self.own += 1
                 else:
                     found.append(name)
             self._images[folder.place] = found
         return self._images[folder.place]
-
-    def _is_synthetic(self, place: str, sidecar: str) -> bool:
-        """Whether a sidecar is one of this program; BraTS names do not tell results from scans."""
-        try:
-            descriptor = os.open(os.path.join(self.root, place, sidecar), os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except OSError:
-            return False
-        try:  # without a file object, which asks the system for more: a cohort can have as many of them as scans
-            return _SYNTHETIC.search(os.read(descriptor, _SIDECAR_BYTES)) is not None
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
 
     def _list(self, place: str) -> Folder:
         try:
@@ -214,6 +201,20 @@ class Tree:
         else:
             self.skipped += 1
         return True
+
+
+def is_synthetic(sidecar: Path) -> bool:
+    """Whether a sidecar is one of this program; BraTS names do not tell results from scans."""
+    try:
+        descriptor = os.open(sidecar, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except OSError:
+        return False
+    try:  # without a file object, which asks the system for more: a cohort can have as many of them as scans
+        return _SYNTHETIC.search(os.read(descriptor, _SIDECAR_BYTES)) is not None
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def has_image_name(name: str) -> bool:
