@@ -14,6 +14,7 @@ from typing import Any
 from imputer import __version__, files
 from imputer.batch.jobs import DONE, FAILED, Job, Record
 from imputer.batch.ledger import FOLDER, Ledger, check_settings, compact, only_here
+from imputer.batch.places import note_places
 from imputer.batch.plan import Plan, plan
 from imputer.batch.request import Batch, part_of
 from imputer.batch.summary import Summary, write_summary
@@ -119,10 +120,11 @@ def run_batch(batch: Batch, watcher: Watcher) -> Summary:
         files.temporary_tag = f"{batch.part.name}-"
         if planned.layout == "bids":
             write_dataset_description(batch.out, source=batch.root)
+        note_places(batch.out, planned.jobs)
         started = time.time()
         with Ledger(batch.out, batch.part) as ledger:
             ended_by = _work_off(batch, _pinned(batch, entries), planned, ledger, watcher)
-            records = dict(ledger.known)
+        records = Ledger(batch.out, batch.part).known  # other parts may have gone on meanwhile
         compact(batch.out, batch.part)
         _remove_empty_folders(batch.out, planned)
         summary = Summary.of(batch, planned, records, started=started, ended_by=ended_by)

@@ -8,7 +8,7 @@ import typer
 
 from imputer import __version__
 from imputer.allocator import keep_freed_memory
-from imputer.cli import batch, demo, doctor, evaluate, inspect, models, synth, train
+from imputer.cli import batch, demo, doctor, evaluate, inspect, models, report, synth, train
 
 app = typer.Typer(
     name="imputer",
@@ -23,6 +23,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(inspect.app)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app)
+app.add_typer(report.app)
 app.add_typer(demo.app)
 app.add_typer(doctor.app)
 

@@ -74,6 +74,7 @@ Dask = Annotated[
         metavar="ADDRESS", rich_help_panel=_SCALE, help="Dask scheduler (tcp://host:port), or local, or local:WORKERS."
     ),
 ]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")]
 
 
 @app.command()
@@ -108,6 +109,7 @@ def batch(
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
     preview: options.Preview = False,
+    no_report: NoReport = False,
     force: options.Force = False,
     anatomy: options.Anatomy = None,
     offline: options.Offline = False,
@@ -118,8 +120,9 @@ def batch(
 ) -> None:
     """Make missing contrasts of many cases; a case that fails does not stop the others.
 
-    Results keep the tree of the input; cases.csv and run.json say what came of each case. Run the same command again
-    after an interruption: what is done is not done again. Ctrl-C and SIGTERM drop the case at hand and end cleanly.
+    Results keep the tree of the input; cases.csv and run.json say what came of each case, report.html shows it. Run
+    the same command again after an interruption: what is done is not done again. Ctrl-C and SIGTERM drop the case at
+    hand and end cleanly.
 
     Example: imputer batch dataset results --to t2
     """
@@ -129,7 +132,7 @@ def batch(
         _show_plan(wanted, as_json=as_json)
         return
     report = Reporter(quiet=quiet, verbose=verbose, log_json=log_json, progress=not no_progress)
-    summary = _run(wanted, report)
+    summary = _run(wanted, report, with_page=not no_report)
     if as_json:
         show_json({"exit_code": summary.exit_code, "rows": [row.__dict__ for row in summary.rows]})
     raise typer.Exit(summary.exit_code)
@@ -233,12 +236,16 @@ def _show_plan(wanted: Batch, *, as_json: bool) -> None:
     typer.echo(f"{cases}; {len(planned.jobs)} volumes to make{of_part}. Nothing was written.", err=True)
 
 
-def _run(wanted: Batch, report: Reporter) -> Summary:
+def _run(wanted: Batch, report: Reporter, *, with_page: bool) -> Summary:
+    from imputer.batch.last_page import report_batch
     from imputer.batch.run import Watcher, run_batch
 
     talk = _Talk(report)
     with _stoppable() as stop, report.running():
         summary = run_batch(wanted, Watcher(talk.started, talk.ended, stop))
+        no_page = report_batch(wanted.out, summary, stop, talk.paged) if with_page else ""
+    if no_page:
+        report.warning(no_page)
     for row in summary.rows:
         if row.mine and row.status == "failed":
             report.warning(f"{row.case}: {row.message}")
@@ -269,6 +276,9 @@ class _Talk:
         volumes = "1 volume" if count == 1 else f"{count} volumes"
         self.report.note(f"{volumes} to make" + (f", {done} of them done before." if done else "."))
         self.report.step("cases", done, count)
+
+    def paged(self, done: int, count: int) -> None:
+        self.report.step("report", done, count)
 
     def ended(self, job: Job, record: Record) -> None:
         self.ended_now += 1

@@ -61,7 +61,7 @@ def tree(folder: Path) -> dict[str, bytes]:
                 record = json.loads(data)
                 record.pop("seconds", None)
                 data = json.dumps(record).encode()
-            if path.name not in ("run.json", "cases.csv"):
+            if path.name not in ("run.json", "cases.csv", "report.html"):
                 found[path.relative_to(folder).as_posix()] = data
     return found
 

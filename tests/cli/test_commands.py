@@ -33,7 +33,7 @@ def name_of(command: CommandInfo) -> str:
 
 def test_all_commands_are_there() -> None:
     assert {name_of(command) for command in COMMANDS} == {
-        *("synth", "batch", "inspect", "evaluate", "demo", "doctor", "syndiff", "disdiff", "aldm"),
+        *("synth", "batch", "inspect", "evaluate", "report", "demo", "doctor", "syndiff", "disdiff", "aldm"),
         *("list", "info", "pull", "verify", "import", "export", "push", "path", "rm"),
     }
 
