@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -58,6 +61,8 @@ PARTS = {
 }
 GROUND = ("errors", "allocator", "modality", "files", "seeds", "safetensors_header", "plain_zip")
 WITHOUT_TORCH = (*GROUND, "volume", "io", "preprocess", "phantom", "weights", "report", "cli")
+# What a package is imported as, where that is not its name.
+IMPORTED_AS = {"python-gdcm": "gdcm", "huggingface-hub": "huggingface_hub", "pillow": "PIL", "simpleitk": "SimpleITK"}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 
@@ -132,6 +137,23 @@ def is_allowed(importer: str, imported: str) -> bool:
     if STOREYS[there] < STOREYS[here]:
         return there != "train" or (importer == "imputer.cli.train")
     return here == there or STOREYS[here] == STOREYS[there] == 0 or (here == "__main__" and there == "cli")
+
+
+def plainly_installed() -> set[str]:
+    """What can be imported after an installation without extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [re.split(r"[<>=\[; ]", each)[0].lower() for each in project["dependencies"]]
+    return {*sys.stdlib_module_names, "imputer", *(IMPORTED_AS.get(name, name) for name in names)}
+
+
+def test_nothing_of_an_extra_is_loaded_without_need() -> None:
+    known = plainly_installed()
+    foreign = [
+        found
+        for found in IMPORTS
+        if found.at_load and found.module.split(".")[0] not in known and wing(module_name(found.file)) != "train"
+    ]
+    assert not foreign, "\n".join(map(str, foreign))
 
 
 def test_the_scan_sees_the_package() -> None:

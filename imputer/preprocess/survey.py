@@ -7,10 +7,11 @@ the mean of the tissue, so that the unit does not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from imputer.modality import Modality
 from imputer.preprocess.orient import Orient
@@ -18,6 +19,7 @@ from imputer.volume import Volume
 
 LEVELS = (0.25, 0.5, 0.75, 0.95)  # below them lies what is nearly air, and depends on the noise there
 BLOCK_MM = 4.0
+COARSEST_MM = 8.0  # voxels beyond it mix what the numbers tell apart
 SOLID_ABOVE = 0.2  # of the bright tissue's mean: what is brighter belongs to the head
 DARK_BELOW = 0.3  # of the bright tissue's mean: bone and air within a head; in T1 and FLAIR fluid too
 CLOSING_MM = 8.0  # dark gaps in a head up to twice this wide are closed
@@ -68,7 +70,9 @@ def is_stripped(surveyed: Survey, modality: Modality) -> bool:
 
 
 def survey(volume: Volume) -> Survey | None:
-    """Measure a volume of a head; None where nothing is above 0."""
+    """Measure a volume of a head; None where nothing is above 0, or voxels are too coarse to tell anything."""
+    if max(volume.spacing) > COARSEST_MM:
+        return None
     turned, _ = Orient("LPS").forward(volume)
     blocks, steps = _blocks(turned.array, turned.spacing)
     np.maximum(blocks, 0, out=blocks)
@@ -78,7 +82,7 @@ def survey(volume: Volume) -> Survey | None:
     bright = blocks[blocks > blocks.mean(dtype=np.float64)]  # also where air is not black
     relative = blocks / np.float32(bright.mean(dtype=np.float64) if bright.size else tissue.mean(dtype=np.float64))
     head = _solid(relative, steps)
-    depth = ndimage.distance_transform_edt(np.pad(head, ((1, 1), (1, 1), (0, 0))), sampling=steps)[1:-1, 1:-1]
+    depth = _depth(head, steps)
     area_cm2 = head.sum(axis=(0, 1)) * steps[0] * steps[1] / 100
     shown = np.flatnonzero(area_cm2 > SLICE_CM2)
     lowest = max(int(shown[-1]) + 1 - round(HEAD_BELOW_TOP_MM / steps[2]), 0) if shown.size else 0
@@ -112,15 +116,27 @@ def _blocks(array: _Array, spacing: tuple[float, float, float]) -> tuple[_Array,
 
 def _solid(relative: _Array, steps: tuple[float, float, float]) -> _Mask:
     """The largest connected piece of what is no air, its dark gaps within axial slices filled."""
-    labels, count = ndimage.label(relative > SOLID_ABOVE)
-    sizes = np.bincount(labels.ravel(), minlength=2)
-    sizes[0] = 0
-    head = labels == sizes.argmax() if count else np.zeros(relative.shape, dtype=bool)
-    plane = np.ones((3, 3, 1), dtype=bool)
+    pieces = sitk.RelabelComponent(sitk.ConnectedComponent(_image(relative > SOLID_ABOVE)), sortByObjectSize=True)
+    largest = sitk.Cast(pieces == 1, sitk.sitkUInt8)
     times = max(1, round(CLOSING_MM / max(steps[:2])))
-    wide = np.pad(head, ((times, times), (times, times), (0, 0)))
-    closed = ndimage.binary_closing(wide, plane, iterations=times)[times:-times, times:-times]
-    return np.asarray(ndimage.binary_fill_holes(closed, plane & ndimage.generate_binary_structure(3, 1)[:, :, 1:2]))
+    closed = sitk.BinaryMorphologicalClosing(largest, [times, times, 0], sitk.sitkBox)
+    filled = [sitk.BinaryFillhole(closed[:, :, k]) for k in range(relative.shape[2])]
+    return np.stack([sitk.GetArrayFromImage(each).T > 0 for each in filled], axis=2)
+
+
+def _depth(head: _Mask, steps: tuple[float, float, float]) -> NDArray[np.floating[Any]]:
+    """Distance in mm of the voxels of a head to the nearest voxel beside it; the field of view ends in air to all sides
+    within axial slices. 0 outside.
+    """
+    beside = _image(~np.pad(head, ((1, 1), (1, 1), (0, 0))))
+    beside.SetSpacing(steps)
+    distance = sitk.SignedMaurerDistanceMap(beside, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
+    found: NDArray[np.floating[Any]] = np.maximum(sitk.GetArrayFromImage(distance).T[1:-1, 1:-1], 0)
+    return found
+
+
+def _image(mask: _Mask) -> sitk.Image:
+    return sitk.GetImageFromArray(mask.T.astype(np.uint8))
 
 
 def _cut(head: _Mask, steps: tuple[float, float, float]) -> float:

@@ -55,6 +55,12 @@ def test_finer_voxels_and_a_little_noise_hardly_matter(heads: dict[Modality, Vol
         assert taken(other).balance == pytest.approx(taken(head).balance, abs=0.1)
 
 
+def test_voxels_too_coarse_to_tell_anything_are_not_measured(heads: dict[Modality, Volume]) -> None:
+    head = heads[Modality.T1]
+    coarse = head.with_grid(head.array[:, :, ::5], head.affine @ np.diag([1.0, 1.0, 5.0, 1.0]))
+    assert survey(coarse) is None
+
+
 def test_the_skull_is_seen_until_it_is_stripped(heads: dict[Modality, Volume]) -> None:
     for modality in CONTRASTS:
         assert not is_stripped(taken(heads[modality]), modality), modality
