@@ -16,7 +16,9 @@ from imputer.nets.vqgan3d import SEARCHED_AT_ONCE, FirstStageConfig
 # Feature maps of the widest layer that are held at once, with the convolutions' own copies: measured as the growth of
 # the peak of resident memory on a CPU, released widths, volumes of 48 x 64 x 48 to 144 x 192 x 144 voxels.
 FIRST_STAGE_MAPS = 6  # full resolution; decoder 4.5 to 5.6, encoder 4.0 to 4.2
-SLABWISE_MAPS = 3  # float32 on a CPU, where norms and convolutions go slab by slab: 2.1 to 2.3
+# Float32 on a CPU, where norms and convolutions go slab by slab: 2.1 to 2.3, and 3.4 where freed memory stays with the
+# process (`imputer.allocator`).
+SLABWISE_MAPS = 4
 # Of half the bytes each: 5.5 on a CPU; on CUDA the group norm's input and output are float32: 2 maps, and twice 2.
 HALF_MAPS = 8
 LATENT_MAPS = 12  # of MS-SPADE and the UNets, on the latent's grid: 9 and 10.5

@@ -293,7 +293,8 @@ def test_a_signal_to_all_processes_lets_the_current_jobs_finish(
 
 
 def test_a_keyboard_interrupt_lets_the_current_jobs_finish(started: Start, tmp_path: Path) -> None:
-    process, children = started()
+    # Said, for a process that was started in the background ignores the signal.
+    process, children = started("signal.signal(signal.SIGINT, signal.default_int_handler)")
     os.killpg(process.pid, signal.SIGINT)
     (tmp_path / "go on").touch()
     _, err = process.communicate(timeout=60)
