@@ -124,7 +124,7 @@ def _say(row: Mapping[str, Any]) -> None:
     faster, apart = row["faster than plain"], row["from the first"]
     print(
         f"{row['variant']:20} {row['seconds']:8.3f} s  x{faster['median']:.2f} ({faster['least']:.2f}-"
-        f"{faster['greatest']:.2f})  {row['gflop per second']:7.1f} GFLOP/s ({row['of the ceiling']:.0%})  "
+        f"{faster['greatest']:.2f})  {row['gflop per second']:7.1f} GFLOP/s ({row['of a matrix product']:.0%})  "
         f"max {apart['max']:.1e}  {apart['psnr']:.1f} dB  {row['page faults']} page faults",
         flush=True,
     )
