@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from imputer.errors import OutputError
 
 CHUNK_BYTES = 1 << 20
+SYNTHETIC_ENDING = re.compile(r"_synth-([a-z0-9]+)$", re.IGNORECASE)  # of what `synthetic_name` makes, by its target
+STD_ENDING = "_std"
 NIFTI = (".nii.gz", ".nii")
 # Longest first: .nii.gz before .gz.
 SUFFIXES = (
@@ -85,6 +90,20 @@ def is_nifti_name(path: Path) -> bool:
 def synthetic_name(source: Path, target: str) -> str:
     """Name, without suffix, of what is made from a file or folder: ``a/t1.nii.gz`` and t2 give ``t1_synth-t2``."""
     return f"{source.name if source.is_dir() else strip_suffixes(source)}_synth-{target}"
+
+
+def std_beside(sidecar: Path) -> Path:
+    """Where the deviation of several samples lies, by the sidecar of their mean: ``x.json``, ``x_std.nii.gz``."""
+    return sidecar.with_name(f"{sidecar.stem}{STD_ENDING}.nii.gz")
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """What a JSON file says; nothing where there is none, none that can be read, or something else than an object."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def make_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from imputer.errors import UsageError
+from imputer.files import SYNTHETIC_ENDING
 
 
 class Modality(StrEnum):
@@ -32,7 +33,6 @@ ALIASES: dict[Modality, tuple[str, ...]] = {
 _BY_NAME = {name: modality for modality, aliases in ALIASES.items() for name in (modality.value, *aliases)}
 # A word that follows a T1 word and makes it contrast-enhanced, as in t1_post or T1w-gd.
 _CONTRAST_WORDS = frozenset({"ce", "c", "gd", "gad", "gado", "gadolinium", "post", "contrast", "postcontrast"})
-_SYNTHETIC = re.compile(r"_synth-([a-z0-9]+)$")  # what this program itself calls its results
 _DIMENSIONS = re.compile(r"^(2d|3d)|(2d|3d)$")
 
 
@@ -57,7 +57,7 @@ def guess_modality(path: Path) -> Modality | None:
     Folders are not looked at. None where the name tells nothing, or more than one thing.
     """
     stem = path.name.lower().split(".nii")[0]
-    own = _SYNTHETIC.search(stem.split(".")[0])
+    own = SYNTHETIC_ENDING.search(stem.split(".")[0])
     if own is not None:
         return _BY_NAME.get(own.group(1))
     parts = stem.split("_")

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imputer.errors import InputError
-from imputer.report.masks import Mask
+from imputer.report.masks import extent
+from imputer.report.metrics import Mask
 
 LEAST_SIDE = 176  # pixels: 11 at the coarsest of five scales
 _BATCH = 2  # slices: on a CPU a convolution in double precision unfolds its windows, 121 values a pixel
@@ -58,9 +59,8 @@ def ms_ssim(
 def _box(mask: Mask) -> tuple[slice | NDArray[np.intp], ...]:
     sides: list[slice | NDArray[np.intp]] = []
     for axis in (0, 1):
-        held = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        length = max(int(held[-1] - held[0]) + 1, LEAST_SIDE)
-        middle = (int(held[0]) + int(held[-1]) + 1) // 2
-        start = min(max(middle - length // 2, 0), mask.shape[axis] - length)
+        first, stop = extent(mask, axis)
+        length = max(stop - first, LEAST_SIDE)
+        start = min(max((first + stop) // 2 - length // 2, 0), mask.shape[axis] - length)
         sides.append(slice(start, start + length))
     return (*sides, np.flatnonzero(mask.any(axis=(0, 1))))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imputer.errors import OutputError, UsageError
-from imputer.files import is_nifti_name, strip_suffixes
+from imputer.files import is_nifti_name, std_beside, strip_suffixes
 from imputer.io.dispatch import save
 from imputer.report.figures import mosaic
 from imputer.report.provenance import write_json
@@ -109,11 +109,12 @@ def plan_of(output: Path | None, kinds: Collection[str], *, samples: int, previe
         raise UsageError(f"{output.name} does not end in .nii or .nii.gz.", remedy="NIfTI is what is written.")
     stem = strip_suffixes(output) if is_nifti else output.name
     nifti = output if is_nifti else output.with_name(stem + ".nii.gz")
+    sidecar = output.with_name(stem + ".json")
     return Plan(
         volume=nifti if "nifti" in kinds else None,
         series=output.with_name(stem) if "dicom" in kinds else None,
-        sidecar=output.with_name(stem + ".json"),
-        std=output.with_name(stem + "_std.nii.gz") if samples > 1 else None,
+        sidecar=sidecar,
+        std=std_beside(sidecar) if samples > 1 else None,
         preview=output.with_name(stem + ".png") if preview else None,
     )
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from imputer.errors import InputError
 from imputer.io.dispatch import load
-from imputer.io.header import NOT_FINITE, ConstantImage
+from imputer.io.header import ConstantImage
 from imputer.io.names import modality_of
 from imputer.io.pairs import Pair
 from imputer.modality import Modality
@@ -20,7 +20,8 @@ from imputer.ms_ssim import ms_ssim
 from imputer.preprocess.orient import Orient
 from imputer.preprocess.regrid import regrid, same_grid
 from imputer.report.calibration import Calibration, calibrate
-from imputer.report.masks import Mask, foreground
+from imputer.report.masks import foreground
+from imputer.report.metrics import Mask
 from imputer.report.protocols import Prepared, Protocol, chosen, measure, prepare
 from imputer.trained_on import seen_in_training
 from imputer.volume import Volume, farthest_apart
@@ -286,14 +287,12 @@ def _read(path: Path) -> Volume:
 
 
 def _refuse_nan(volume: Volume) -> None:
-    for note in volume.origin.notes if volume.origin is not None else ():
-        if NOT_FINITE in note:
-            assert volume.origin is not None
-            count = note.partition(" ")[0]
-            raise InputError(
-                f"{volume.origin.path.name} holds {count} NaN or infinite voxels and is not scored.",
-                remedy="Find out where they come from, and write it again without them.",
-            )
+    origin = volume.origin
+    if origin is not None and origin.not_finite:
+        raise InputError(
+            f"{origin.path.name} holds {origin.not_finite} NaN or infinite voxels and is not scored.",
+            remedy="Find out where they come from, and write it again without them.",
+        )
 
 
 def _axial(volume: Volume) -> NDArray[np.float32]:

@@ -42,6 +42,8 @@ class Origin:
         Shape as stored, trailing axes of one element included.
     notes : tuple of str
         What was changed on reading, for example "12 NaN voxels set to 0".
+    not_finite : int
+        Voxels that were NaN or infinite, and set to 0.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Origin:
     header: Any = field(default=None, repr=False)  # may hold free text of a patient: never shown
     full_shape: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    not_finite: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 from imputer.modality import Modality
 
-DONE, FAILED = "done", "failed"
+DONE, FAILED, OPEN = "done", "failed", "open"
 
 
 @dataclass(frozen=True)

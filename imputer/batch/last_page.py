@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from imputer.batch.jobs import OPEN
 from imputer.batch.report import NAME, Progress, make_report
 from imputer.batch.results import Result, inside
-from imputer.batch.summary import OPEN, Summary
+from imputer.batch.summary import Summary
 from imputer.errors import ImputerError
 
 

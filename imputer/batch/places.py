@@ -9,11 +9,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from imputer.batch.jobs import Job
 from imputer.batch.ledger import FOLDER
-from imputer.files import replacing
+from imputer.files import json_object, replacing
 
 _NAME = "sources.json"
 
@@ -28,7 +27,7 @@ class Place:
 
 def note_places(out: Path, jobs: Sequence[Job]) -> None:
     """Add the sources of jobs to those that are noted; OutputError where that cannot be written."""
-    noted = _read(out)
+    noted = json_object(out / FOLDER / _NAME)
     for job in jobs:
         if job.output.is_relative_to(out):
             key = job.output.relative_to(out).as_posix()
@@ -41,16 +40,8 @@ def note_places(out: Path, jobs: Sequence[Job]) -> None:
 def places_of(out: Path) -> dict[str, Place]:
     """The noted sources by the path of the result relative to the folder of the run; empty where none are."""
     places = {}
-    for key, told in _read(out).items():
+    for key, told in json_object(out / FOLDER / _NAME).items():
         if isinstance(told, dict) and isinstance(told.get("path"), str):
             series = told.get("series")
             places[key] = Place(Path(told["path"]), series if isinstance(series, str) else None)
     return places
-
-
-def _read(out: Path) -> dict[str, Any]:
-    try:
-        noted = json.loads((out / FOLDER / _NAME).read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return {}
-    return noted if isinstance(noted, dict) else {}

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imputer.batch.jobs import DONE
+from imputer.batch.jobs import DONE, FAILED, OPEN
 from imputer.errors import InputError
-from imputer.files import NIFTI, is_nifti_name, strip_suffixes
+from imputer.files import NIFTI, SYNTHETIC_ENDING, is_nifti_name, json_object, std_beside, strip_suffixes
+from imputer.io.bids import below_pipeline
 
 _LARGEST_SIDECAR = 4 << 20  # bytes; a larger JSON file is something else
-_STATUS = ("done", "failed", "open")
-_SYNTH = re.compile(r"_synth-\w+$")
-_PIPELINE = re.compile(r"^derivatives/imputer/")
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Result:
     @property
     def deviation(self) -> Path | None:
         """The standard deviation of several samples beside the volume."""
-        return None if self.sidecar is None else self.sidecar.with_name(self.sidecar.stem + "_std.nii.gz")
+        return None if self.sidecar is None else std_beside(self.sidecar)
 
 
 def find_results(run: Path) -> list[Result]:
@@ -78,10 +74,10 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
     try:
         if path.stat().st_size > _LARGEST_SIDECAR:
             return None
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except OSError:
         return None
-    return record if isinstance(record, dict) and record.get("synthetic") is True else None
+    record = json_object(path)
+    return record if record.get("synthetic") is True else None
 
 
 def inside(run: Path, relative: str) -> Path | None:
@@ -104,7 +100,7 @@ def _of_table(run: Path) -> list[Result]:
     found = []
     for row in rows:
         case, status = row.get("case"), row.get("status")
-        if not case or status not in _STATUS:
+        if not case or status not in (DONE, FAILED, OPEN):
             continue
         seconds = _seconds(row.get("seconds"))
         output = inside(run, row.get("output") or "")
@@ -125,7 +121,7 @@ def _of_sidecars(run: Path) -> Iterator[Result]:
             stem = path.with_suffix("")
             beside = [stem.with_name(stem.name + suffix) for suffix in NIFTI]
             volume = next((each for each in (*beside, stem) if each.exists()), beside[0])
-            case = _SYNTH.sub("", _PIPELINE.sub("", stem.relative_to(run).as_posix()))
+            case = SYNTHETIC_ENDING.sub("", below_pipeline(stem.relative_to(run)).as_posix())
             seconds = _seconds(record.get("seconds"))
             yield Result(case, str(record.get("to") or ""), DONE, seconds, "", volume)
 

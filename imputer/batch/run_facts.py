@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from imputer.files import json_object
 
 Facts = list[tuple[str, str]]
 
@@ -14,7 +15,7 @@ _ENDED = {"stopped": "stopped before all were done", "full": "no space was left"
 
 def run_facts(run: Path, records: Sequence[Mapping[str, Any]]) -> Facts:
     """Of `run.json`, where there is one, and of the sidecars of a run."""
-    told = _read(run / "run.json")
+    told = json_object(run / "run.json")
     facts: Facts = []
     seconds, slices = _number(told.get("seconds")), _number(told.get("slices"))
     if slices:
@@ -83,11 +84,3 @@ def _licence(record: Mapping[str, Any]) -> str:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return told if isinstance(told, dict) else {}

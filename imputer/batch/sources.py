@@ -9,10 +9,9 @@ from typing import Any
 from imputer.batch.places import Place
 from imputer.errors import ImputerError
 from imputer.files import sha256_of
+from imputer.io.bids import below_pipeline
 from imputer.io.dispatch import load
 from imputer.volume import Volume
-
-_PIPELINE = ("derivatives", "imputer")
 
 
 class SourceNotShown(Exception):
@@ -65,8 +64,7 @@ def _folders(run: Path, output: Path, folder: Path | None) -> Iterator[Path]:
     if folder is None:
         return
     if output.is_relative_to(run):
-        parts = output.parent.relative_to(run).parts
-        yield folder.joinpath(*(parts[2:] if parts[:2] == _PIPELINE else parts))
+        yield folder / below_pipeline(output.parent.relative_to(run))
     yield folder
 
 

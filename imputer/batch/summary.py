@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from imputer import __version__
-from imputer.batch.jobs import DONE, FAILED, Job, Record
+from imputer.batch.jobs import DONE, FAILED, OPEN, Job, Record
 from imputer.batch.plan import Plan
 from imputer.batch.request import Batch, part_of
 from imputer.files import is_nifti_name, replacing
 from imputer.report.provenance import write_json
 
-OPEN = "open"
 COLUMNS = ("case", "status", "seconds", "message", "target", "output")
 
 

@@ -17,12 +17,11 @@ from typing import Any
 from imputer import __version__
 from imputer.files import make_folder, replacing, strip_suffixes
 from imputer.io.cohort import Case, Participants
-from imputer.io.tree import Folder, Tree, join, shown
+from imputer.io.tree import PIPELINE, Folder, Tree, join, shown
 from imputer.modality import Modality
 
 DESCRIPTION = "dataset_description.json"
 BIDS_VERSION = "1.10.0"
-PIPELINE = ("derivatives", "imputer")
 _SUFFIXES = {
     "t1w": Modality.T1,
     "t2w": Modality.T2,
@@ -159,6 +158,12 @@ def derivatives_of(out: Path) -> Path:
         if out.parts[-count:] == PIPELINE[:count]:
             return out.joinpath(*PIPELINE[count:])
     return out.joinpath(*PIPELINE)
+
+
+def below_pipeline(relative: Path) -> Path:
+    """A path below an output folder without the folders of this pipeline, where it begins with them."""
+    count = len(PIPELINE)
+    return Path(*relative.parts[count:]) if relative.parts[:count] == PIPELINE else relative
 
 
 def bids_output(case: Case, target: Modality, out: Path) -> Path:

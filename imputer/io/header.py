@@ -24,7 +24,6 @@ DEFLATE_LIMIT = 1040  # bytes that one byte of a deflate stream can stand for at
 SLACK_BYTES = 1 << 16  # for files of a few bytes
 CHUNK_VOXELS = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
-NOT_FINITE = "NaN or infinite voxel"  # begins what is noted of a file that held some
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +108,8 @@ def make_volume(path: Path, header: Header, array: NDArray[np.float32], nifti_he
         raise InputError(f"{path.name} holds {bad} NaN or infinite voxels, half of all or more.")
     if bad:
         array[~finite] = 0
-        notes = (f"{bad} {NOT_FINITE}{'s' if bad > 1 else ''} set to 0",)
-    origin = Origin(path, header.format, nifti_header, header.full_shape, notes)
+        notes = (f"{bad} NaN or infinite voxel{'s' if bad > 1 else ''} set to 0",)
+    origin = Origin(path, header.format, nifti_header, header.full_shape, notes, bad)
     volume = Volume(array, header.affine, guess_modality(path), origin)
     if array.min() == array.max():
         raise ConstantImage(volume, f"{path.name} shows nothing: all its voxels are equal.")

@@ -6,7 +6,6 @@ or like the reference. Names alone decide, as in `imputer.io.cases`, which finds
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -16,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from imputer.errors import InputError, UsageError
-from imputer.files import strip_suffixes
+from imputer.files import STD_ENDING, SYNTHETIC_ENDING, json_object, std_beside, strip_suffixes
 from imputer.io.cases import find_cohort
 from imputer.io.cohort import same_name
 from imputer.io.names import is_label_map, key_of, modality_of, without_label_words, without_modality
 from imputer.io.tree import has_image_name, is_synthetic
 from imputer.modality import Modality
 
-STD_ENDING = "_std"
-_OWN_ENDING = re.compile(r"_synth-[a-z0-9]+$", re.IGNORECASE)
 _OWN_ENTITY = re.compile(r"_desc-synth(?=_|$)", re.IGNORECASE)
 _NO_SUBJECT = frozenset({"anat", "derivatives", "imputer"})  # folders that say nothing of whose a scan is
 
@@ -51,7 +48,7 @@ class Pair:
     @property
     def deviation(self) -> Path | None:
         """Standard deviation of several samples, where it lies beside the prediction under its name."""
-        beside = self.prediction.with_name(f"{strip_suffixes(self.prediction)}{STD_ENDING}.nii.gz")
+        beside = std_beside(_sidecar(self.prediction))
         return beside if beside.is_file() else None
 
 
@@ -135,11 +132,7 @@ def find_pairs(
 
 def sidecar_of(prediction: Path) -> dict[str, Any]:
     """What the JSON file beside a prediction says; nothing where there is none that can be read."""
-    try:
-        found = json.loads(prediction.with_name(f"{strip_suffixes(prediction)}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return json_object(_sidecar(prediction))
 
 
 def _is_cohort(path: Path) -> bool:
@@ -257,7 +250,7 @@ def _partner(own: _File, references: Sequence[_File]) -> _File | None:
 def _file(path: Path, root: Path) -> _File:
     relative = Path(os.path.relpath(path, root))
     stem = strip_suffixes(relative)
-    cleaned = _OWN_ENTITY.sub("", _OWN_ENDING.sub("", stem))
+    cleaned = _OWN_ENTITY.sub("", SYNTHETIC_ENDING.sub("", stem))
     text = key_of(without_label_words(without_modality(f"{cleaned}.nii")))
     folder = "_".join(part for part in relative.parts[:-1] if part.lower() not in _NO_SUBJECT)
     both = "_".join(part for part in (folder, text) if part)
@@ -287,9 +280,13 @@ def _is_deviation(path: Path) -> bool:
 
 def _is_own(path: Path) -> bool:
     stem = strip_suffixes(path)
-    if _OWN_ENDING.search(stem) or _OWN_ENTITY.search(stem):
+    if SYNTHETIC_ENDING.search(stem) or _OWN_ENTITY.search(stem):
         return True
-    return is_synthetic(path.with_name(f"{stem}.json"))
+    return is_synthetic(_sidecar(path))
+
+
+def _sidecar(prediction: Path) -> Path:
+    return prediction.with_name(f"{strip_suffixes(prediction)}.json")
 
 
 def _named(folder: Path) -> str:

@@ -18,8 +18,8 @@ from imputer.files import strip_suffixes
 from imputer.io.dispatch import READ
 
 _SYSTEM_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "lost+found"})
+PIPELINE = ("derivatives", "imputer")  # folders of this program's dataset, after BIDS
 _OWN_NAME = re.compile(r"_synth-|_desc-synth(_|$)", re.IGNORECASE)
-_OWN_DERIVATIVES = ("derivatives", "imputer")
 _SIDECAR_BYTES = 4096
 _SYNTHETIC = re.compile(rb'"synthetic"\s*:\s*true')
 _UNREADABLE = "cannot be read; ask for the right to read it, or take it out."
@@ -155,7 +155,7 @@ class Tree:
             self.skipped += 1
             return True
         stem = strip_suffixes(Path(name))
-        if (place.rpartition("/")[2], name) == _OWN_DERIVATIVES or _OWN_NAME.search(stem):
+        if (place.rpartition("/")[2], name) == PIPELINE or _OWN_NAME.search(stem):
             self.own += has_image_name(name) or stem == name  # a volume or a folder; its JSON file goes with it
             return True
         return False

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imputer.errors import InputError, UsageError
-
-Mask = NDArray[np.bool_]
+from imputer.report.metrics import Mask
 
 BODY_ABOVE_HU = -500.0  # halfway between air and water
 FOREGROUND_SHARE = 1 / 8  # of the mean, as in SPM's global mean: what is brighter is no air
@@ -49,6 +48,12 @@ def foreground(reference: NDArray[np.floating]) -> Mask:
     return np.asarray(reference > float(np.mean(reference, dtype=np.float64)) * FOREGROUND_SHARE)
 
 
+def extent(mask: Mask, axis: int) -> tuple[int, int]:
+    """First index along an axis at which a mask (I, J, K), not empty, holds something, and the one after the last."""
+    held = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+    return int(held[0]), int(held[-1]) + 1
+
+
 def box_around(mask: Mask, shape: tuple[int, int, int]) -> tuple[slice, slice, slice]:
     """Box of this size around the middle of a mask's bounding box; it may go beyond the array at either end.
 
@@ -58,8 +63,7 @@ def box_around(mask: Mask, shape: tuple[int, int, int]) -> tuple[slice, slice, s
         raise InputError("The mask is empty.")
     sides = []
     for axis, size in enumerate(shape):
-        held = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        start = (int(held[0]) + int(held[-1]) + 1 - size) // 2
+        start = (sum(extent(mask, axis)) - size) // 2
         sides.append(slice(start, start + size))
     return sides[0], sides[1], sides[2]
 

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imputer.errors import InputError, UsageError
-from imputer.report.masks import Mask, body_mask, box_around, take
-from imputer.report.metrics import mae, nmse, psnr, slice_pairs, slices_with_content, ssim
+from imputer.report.masks import body_mask, box_around, take
+from imputer.report.metrics import SSIM_WINDOW, Mask, mae, nmse, psnr, slice_pairs, slices_with_content, ssim
 
 Values = NDArray[np.float64]
 
 HU_LIMITS = (-1024.0, 3000.0)
-SSIM_SIDE = 7
+_INNER = slice(SSIM_WINDOW // 2, -(SSIM_WINDOW // 2))  # where a whole window of SSIM lies within the image
 ALDM_BOX = (192, 192, 144)
 ALDM_PERCENTILES = (0.5, 99.5)
 
@@ -317,20 +317,20 @@ def _whole(protocol: Protocol, ready: Prepared, region: Mask) -> tuple[dict[str,
         found["ssim"] = _ssim(reference, estimate, ready.data_range, None if region.all() else region)
     except InputError as error:
         return found | {"ssim": None}, [f"SSIM left out: {error.message}"]
-    flat = min(reference.shape) < SSIM_SIDE
+    flat = min(reference.shape) < SSIM_WINDOW
     return found, ["SSIM is that of axial slices: fewer than 7 of them, too few for a cube."] if flat else []
 
 
 def _ssim(reference: Values, estimate: Values, data_range: float, region: Mask | None) -> float:
     """SSIM of a volume; of fewer than seven slices that of each of them, weighted by its share of the region."""
-    if reference.shape[2] >= SSIM_SIDE:
+    if reference.shape[2] >= SSIM_WINDOW:
         return ssim(reference, estimate, data_range=data_range, inside=region)
     inside = np.ones(reference.shape, bool) if region is None else region
     values, weights = [], []
-    for k in np.flatnonzero(inside[3:-3, 3:-3].any(axis=(0, 1))):
+    for k in np.flatnonzero(inside[_INNER, _INNER].any(axis=(0, 1))):
         score = ssim(reference[..., k], estimate[..., k], data_range=data_range, inside=inside[..., k])
         values.append(score)
-        weights.append(np.count_nonzero(inside[3:-3, 3:-3, k]))
+        weights.append(np.count_nonzero(inside[_INNER, _INNER, k]))
     if not values:
         raise InputError("SSIM needs a region that reaches 4 pixels or more from the border of the image.")
     return float(np.average(values, weights=weights))
@@ -344,7 +344,7 @@ def _by_slice(ready: Prepared, region: Mask) -> tuple[dict[str, float | None], l
         if not inside.any():
             continue
         psnrs.append(psnr(truth[inside], guess[inside], data_range=1.0))
-        if inside[3:-3, 3:-3].any():
+        if inside[_INNER, _INNER].any():
             ssims.append(ssim(truth, guess, data_range=1.0, inside=inside))
     if not psnrs:
         raise InputError("No slice with content holds a part of the region.")
