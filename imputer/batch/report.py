@@ -6,7 +6,6 @@ A case that cannot be read is a row with a flag; it never stops the page.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from imputer.errors import ImputerError, InputError
 from imputer.files import is_nifti_name, strip_suffixes
 from imputer.io.dispatch import load
 from imputer.preprocess.orient import Orient
+from imputer.processors import processors
 from imputer.report import page
 from imputer.report.page import Flag, PageCase, write_page
 from imputer.report.page_images import Detail, Pictures, detail_for, pictures_of
@@ -101,7 +101,7 @@ class _Maker:
 
     def cases(self, results: Sequence[Result], progress: Progress) -> Iterator[PageCase]:
         """Rows in the order of the results."""
-        pool = ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1), thread_name_prefix="report")
+        pool = ThreadPoolExecutor(min(_AT_ONCE, processors()), thread_name_prefix="report")
         try:
             for done, case in enumerate(pool.map(self.case, results), 1):
                 progress(done, len(results))

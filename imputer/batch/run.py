@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from contextlib import suppress
@@ -26,6 +25,7 @@ from imputer.io.bids import write_dataset_description
 from imputer.io.cases import find_cohort
 from imputer.methods.base import cpu_threads
 from imputer.modality import Modality, split_role
+from imputer.processors import processors
 from imputer.style import read_style
 from imputer.weights import hub
 from imputer.weights.choice import makes
@@ -189,7 +189,7 @@ def _engine(batch: Batch, jobs: Iterator[Job], settings: WorkerSettings, stop: C
         from imputer.engines import dask
 
         # As many processes as there are cores for, each with the threads of a run in one process: the same bits.
-        processes = max(1, (os.cpu_count() or 1) // max(1, settings.threads))
+        processes = max(1, processors() // max(1, settings.threads))
         address = f"local:{processes}" if batch.dask == "local" else batch.dask
         return dask.run(jobs, make, address=address, device=batch.devices[0], stop=stop, on_lost=_lost)
     if len(batch.devices) > 1:

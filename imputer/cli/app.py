@@ -9,6 +9,7 @@ import typer
 from imputer import __version__
 from imputer.allocator import keep_freed_memory
 from imputer.cli import batch, demo, doctor, evaluate, inspect, models, report, synth, train
+from imputer.processors import share_processors
 
 app = typer.Typer(
     name="imputer",
@@ -45,3 +46,4 @@ def imputer(
     To begin: imputer demo, then imputer synth t1.nii.gz --to t2
     """
     keep_freed_memory()
+    share_processors()
