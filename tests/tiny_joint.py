@@ -24,12 +24,12 @@ JOINT_CONFIG = replace(CONFIG, image_channels=3)
 OTHER_GRID: dict[str, Any] = {"shape": (7, 58, 50), "spacing": (19.0, 3.7, 4.3), "axes": "SPL", "oblique_degrees": 4.0}
 
 
-def make_joint(required: Sequence[Modality] = ()) -> syndiff.SynDiff:
+def make_joint(required: Sequence[Modality] = (), fusion: str = syndiff.CHANNELS) -> syndiff.SynDiff:
     """Return a method from T1 and T2 together to FLAIR that needs no file."""
     return syndiff.SynDiff(
         make_generator(JOINT_CONFIG), Schedule(), RECIPE, T1, FLAIR,
         output_scale=1000.0, identity=Identity("tiny-joint", scope={"body_part": "head"}), shared_noise=False,
-        others=(T2,), required=required,
+        others=(T2,), required=required, fusion=fusion,
     )  # fmt: skip
 
 

@@ -199,6 +199,9 @@ class TrainConfig(SliceConfig):
     sources it may know some only."""
     resnet_width: int = 64
     """Channels of the non-diffusive generators' stem."""
+    fusion: str = "channels"
+    """Of several sources: channels, all in one call of the network; or mean, the mean of its estimates from each
+    alone: then every training slice shows one, whatever `source_dropout` is."""
 
 
 # What the numbers that all runs have may be, both ends included.

@@ -58,7 +58,8 @@ def export_syndiff(
         output_scale=OUTPUT_SCALE, shared_noise=config.shared_noise,
         about=_about(config, name, f"SynDiff {' + '.join(sources)} to {target}", syndiff.CITATION,
                      {**said, "target": str(target), **sizes}, seen, sources),
-        others=others, required=() if config.source_dropout > 0 else sources,
+        others=others, fusion=config.fusion,
+        required=() if config.source_dropout > 0 or config.fusion == syndiff.MEAN else sources,
     )  # fmt: skip
     return _written(name, tensors, header, folder)
 

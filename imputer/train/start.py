@@ -7,6 +7,7 @@ from pathlib import Path
 
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import UsageError
+from imputer.methods.syndiff import CHANNELS, FUSIONS, MEAN
 from imputer.modality import Modality, parse_modality
 from imputer.nets.layers import group_count
 from imputer.train import loop
@@ -91,6 +92,10 @@ def _check_syndiff(config: TrainConfig) -> None:
         raise UsageError(f"Direction {config.direction!r} is unknown.", remedy="Use both, forward or backward.")
     if config.direction != "both" and not config.paired:
         raise UsageError("One direction alone needs paired data.", remedy="Add --paired or train both directions.")
+    if config.fusion not in FUSIONS:
+        raise UsageError(f"The fusion {config.fusion!r} is unknown.", remedy=f"Use {' or '.join(FUSIONS)}.")
+    if config.fusion != CHANNELS and not config.other_sources:
+        raise UsageError("There is one source, and nothing to bring together.", remedy="Leave fusion out.")
     if config.initial and config.direction == "both":
         raise UsageError("A starting model belongs to one direction.", remedy="Add --direction forward or backward.")
 
@@ -184,7 +189,7 @@ def start(
     if not fabric.is_global_zero:  # one process of several speaks
         on_message, on_step = loop.silent, None
     on_message(f"{len(training)} cases to train on, {len(held_out)} held out; preparing slices")
-    samplers = {name: _sampler(config, training, name) for name in names}
+    samplers = {name: sampler_of(config, training, name) for name in names}
     on_message(f"{sum(len(sampler) for sampler in samplers.values())} slices; training on {fabric.device}")
     scored = {name: _held_out(config, held_out, name) for name in names}
     sizes = {
@@ -222,7 +227,8 @@ def _pair(config: AnySliceConfig, case: Case, name: str) -> Stack:
     return swapped(paired_stack(case, "target", recipes, register=config.register))
 
 
-def _sampler(config: AnySliceConfig, cases: list[Case], name: str) -> SliceSampler:
+def sampler_of(config: AnySliceConfig, cases: list[Case], name: str) -> SliceSampler:
+    """Return what a direction's training slices are drawn from."""
     if config.paired:
         stacks = [_pair(config, case, name) for case in cases]
     else:  # images of the contrast that the direction synthesises
@@ -230,9 +236,11 @@ def _sampler(config: AnySliceConfig, cases: list[Case], name: str) -> SliceSampl
         paths = [(case.name, case.target if name == "forward" else case.source) for case in cases]
         stacks = [unpaired_stack(case, path, data_recipe(config, white)) for case, path in paths if path is not None]
     strength = strength_of(config.intensity_strength)
+    one_by_one = isinstance(config, TrainConfig) and config.fusion == MEAN
     return SliceSampler(
         stacks, config.crop,
-        augmented=config.augment, balanced=config.balance, strength=strength, dropout=config.source_dropout,
+        augmented=config.augment, balanced=config.balance, strength=strength,
+        dropout=1.0 if one_by_one else config.source_dropout,
     )  # fmt: skip
 
 

@@ -72,6 +72,7 @@ class SynDiffTrainer(AdversarialTrainer[Direction]):
             generator, self.schedule, data_recipe(self.config, 1.0), *self.modalities(name),
             output_scale=1.0, identity=Identity("in training"), shared_noise=self.config.shared_noise,
             others=self.config.sources[1:],  # one direction is learnt where there are any
+            fusion=self.config.fusion,
         )  # fmt: skip
 
     def export(self) -> list[Path]:

@@ -12,8 +12,9 @@ from tiny import make_generator, make_header, make_method
 from tiny_joint import joint_header, make_joint
 
 from imputer.errors import DeviceError, ModelError, UsageError
+from imputer.methods import slices
 from imputer.methods.base import Identity, RunOptions
-from imputer.methods.syndiff import SynDiff, build, network_from_header
+from imputer.methods.syndiff import MEAN, SynDiff, build, network_from_header, one_by_one
 from imputer.modality import Modality
 from imputer.nets.ncsnpp import NCSNpp
 
@@ -196,6 +197,35 @@ def test_a_slice_that_one_source_alone_shows_is_made(stack: Stack) -> None:
     assert (make_joint().run(both, OPTIONS)[3] > -1).any()
 
 
+def test_the_mean_of_several_sources_is_that_of_each_alone(stack: Stack) -> None:
+    both = two_sources(stack)
+    fused = make_joint(fusion=MEAN)
+    alone = [both.copy(), both.copy()]
+    alone[0][:, 1], alone[1][:, 0] = -1, -1
+    options = replace(OPTIONS, steps=1)  # of one step the mean of the results: the next would begin at the mean
+    one, other = (make_joint().run(each, options) for each in alone)
+    np.testing.assert_allclose(fused.run(both, options)[:3], ((one + other) / 2)[:3], atol=1e-6)
+    for each in alone:
+        np.testing.assert_array_equal(fused.run(each, OPTIONS), make_joint().run(each, OPTIONS))
+
+
+def test_a_mean_over_the_sources_that_a_slice_shows_whatever_the_batch(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = two_sources(stack)
+    both[1, 1] = -1  # beyond the field of view of the second one
+    fused = make_joint(fusion=MEAN)
+    result = fused.run(both, OPTIONS)
+    alone = both.copy()
+    alone[:, 1] = -1
+    np.testing.assert_array_equal(result[1], make_joint().run(alone, OPTIONS)[1])
+    assert not np.array_equal(result[0], make_joint().run(alone, OPTIONS)[0])
+    shares = [share.flatten().tolist() for _, share in one_by_one(torch.from_numpy(both[:2]))]
+    assert shares == [[0.5, 1.0], [0.5, 0.0]]
+    monkeypatch.setattr(slices, "slices_at_once", lambda device, options: 3)
+    np.testing.assert_allclose(fused.run(both, OPTIONS), result, atol=1e-5)
+
+
 def test_a_header_of_several_sources_rebuilds_the_method(stack: Stack) -> None:
     header = joint_header(required=(Modality.T2,))
     network = network_from_header(header, "file")
@@ -221,6 +251,7 @@ def test_a_header_of_several_sources_rebuilds_the_method(stack: Stack) -> None:
         {"sources": 7},
         {"required": 7},
         {"required": ["t9"]},
+        {"fusion": "sum"},
     ],
     ids=str,
 )

@@ -27,7 +27,7 @@ from imputer.preprocess.slices import Slices
 from imputer.train.config import TrainConfig, read_config, write_config
 from imputer.train.data import Case, SliceSampler, Stack, find_cases, load_together, paired_stack
 from imputer.train.scores import HeldOut
-from imputer.train.start import check, plan, start
+from imputer.train.start import check, plan, sampler_of, start
 from imputer.train.syndiff import network_config
 from imputer.train.widen import load_initial
 from imputer.weights.manifest import Imported
@@ -192,6 +192,8 @@ def test_a_held_out_case_can_show_one_source_alone() -> None:
         ({"other_source_dirs": ("a", "b")}, "--source for each"),
         ({"other_sources": (), "other_source_dirs": ("a",)}, "no further sources"),
         ({"source_dropout": 1.0}, "source_dropout"),
+        ({"fusion": "sum"}, "channels or mean"),
+        ({"other_sources": (), "fusion": "mean"}, "nothing to bring together"),
     ],
 )
 def test_settings_that_several_sources_forbid(
@@ -243,6 +245,17 @@ def test_without_dropout_the_model_requires_all(make_joint_config: MakeJoint) ->
     pytest.importorskip("lightning_fabric", reason="training needs the extra train")
     (path,) = start(make_joint_config(source_dropout=0.0, steps=1))
     assert read_header(path)["required"] == ["t1", "t2"]
+
+
+def test_a_run_whose_sources_are_asked_one_by_one(make_joint_config: MakeJoint, cohort: Path) -> None:
+    pytest.importorskip("lightning_fabric", reason="training needs the extra train")
+    config = make_joint_config(fusion="mean", source_dropout=0.0, steps=1)
+    kinds = shown(sampler_of(config, plan(config)[0], "forward").batch(30, Generator().manual_seed(0))[0])
+    assert set(kinds) == {(True, False), (False, True)}
+    (path,) = start(config)
+    assert (read_header(path)["fusion"], read_header(path)["required"]) == ("mean", [])
+    both = {name: cohort / f"head0_{name}.nii.gz" for name in ("t1", "t2")}
+    assert imputer.synthesise(both, to="flair", model=path, device="cpu", steps=1).volume.array.std() > 0
 
 
 def test_a_joint_run_that_was_stopped_ends_as_one_that_was_not(make_joint_config: MakeJoint, tmp_path: Path) -> None:
