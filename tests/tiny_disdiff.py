@@ -35,6 +35,7 @@ CONFIG = DisDiffConfig(
     attribute_width=4,
     attribute_size=3,
 )
+JOINT = replace(CONFIG, targets=("flair",))
 WITHOUT_ATTRIBUTES = replace(CONFIG, attribute_size=0)
 RECIPE = default_recipe(pixel_mm=4.0, multiple=CONFIG.size_multiple)
 
@@ -46,15 +47,15 @@ def make_network(config: DisDiffConfig = CONFIG) -> DisDiff:
     return network.eval().requires_grad_(False)
 
 
-def make_header(config: DisDiffConfig = CONFIG) -> dict[str, Any]:
+def make_header(config: DisDiffConfig = CONFIG, *, joint: bool = False) -> dict[str, Any]:
     """Return the header of a package of the tiny model."""
     about = {"id": "tiny-disdiff", "version": "2", "licence": "CC0-1.0", "scope": {"body_part": "head"}}
-    return disdiff.header(config, Schedule(), RECIPE, output_scale=1000.0, shared_noise=False, about=about)
+    return disdiff.header(config, Schedule(), RECIPE, output_scale=1000.0, shared_noise=False, about=about, joint=joint)
 
 
-def make_method(config: DisDiffConfig = CONFIG) -> disdiff.DisDiff:
-    """Return a method between T1 and T2 that needs no file."""
-    return disdiff.build(make_header(config), make_network(config), Identity("tiny-disdiff"))
+def make_method(config: DisDiffConfig = CONFIG, *, joint: bool = False) -> disdiff.DisDiff:
+    """Return a method between T1 and T2, or of a configuration of its own, that needs no file."""
+    return disdiff.build(make_header(config, joint=joint), make_network(config), Identity("tiny-disdiff"))
 
 
 def write_model(path: Path, config: DisDiffConfig = CONFIG) -> Path:

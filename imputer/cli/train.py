@@ -207,8 +207,8 @@ def disdiff(
 ) -> None:
     """Train DisDiff on two folders of NIfTI volumes; one model makes both contrasts, in the look of any scan.
 
-    It learns apart what a scan shows and how its contrast and scanner show it. Data as for 'train syndiff'. Prints the
-    path of the model.
+    It learns apart what a scan shows and how its contrast and scanner show it. Data as for 'train syndiff', several
+    sources with --paired too; then it makes the target alone. Prints the path of the model.
 
     Example: imputer train disdiff --source scans/t1 --target scans/t2 --output run
     """

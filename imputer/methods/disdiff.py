@@ -22,7 +22,15 @@ from imputer.diffusion.noise import SliceNoise
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import ModelError, UsageError
 from imputer.methods.base import Identity, RunOptions, checked_scale, fields_of, to_tensor
-from imputer.methods.slices import GPU_BATCH, Begin, SliceMethod, filled_slices, slices_at_once, slices_with_head
+from imputer.methods.slices import (
+    GPU_BATCH,
+    Begin,
+    SliceMethod,
+    filled_slices,
+    shares_of,
+    slices_at_once,
+    slices_with_head,
+)
 from imputer.modality import Modality, parse_modality
 from imputer.nets.disdiff import DisDiff as Network
 from imputer.nets.disdiff import DisDiffConfig, estimated
@@ -40,6 +48,7 @@ class DisDiff(SliceMethod):
     ----------
     network : on its device.
     schedule, recipe, output_scale, identity, shared_noise : as in `SliceMethod`.
+    joint : whether the sources enter together, any of them; the content is then the mean of theirs, which is ours.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class DisDiff(SliceMethod):
         output_scale: float,
         identity: Identity,
         shared_noise: bool,
+        joint: bool = False,
     ) -> None:
         sources, targets = (
             tuple(parse_modality(each) for each in names) for names in (network.config.sources, network.config.targets)
@@ -61,6 +71,7 @@ class DisDiff(SliceMethod):
         )  # fmt: skip
         self.network = network
         self.takes_style = network.config.attribute_size > 0
+        self.joint = joint
 
     def attribute_of(self, slices: NDArray[np.float32], target: Modality, at_once: int = 1) -> Tensor:
         """Return the mean attribute (size,) of the slices (S, 1, H, W) in [-1, 1] of a scan that show a head.
@@ -80,11 +91,8 @@ class DisDiff(SliceMethod):
 
     def _begin(self, options: RunOptions) -> Begin:
         source, target = (
-            _one_of(known, wanted, what)
-            for known, wanted, what in (
-                (self.sources, options.source, "source"),
-                (self.targets, options.target, "target"),
-            )
+            _one_of(self.sources, options.source, "source"),
+            _one_of(self.targets, options.target, "target"),
         )
         if options.style is None:
             attribute = self.network.default_attribute(target)
@@ -94,7 +102,11 @@ class DisDiff(SliceMethod):
         generator = self._in_precision(self.network.generator_of(target), options)
 
         def begin(slices: Tensor, noise: SliceNoise) -> Denoiser:
-            maps = self.network.maps_of(self.network.encode(slices, source), target)
+            if self.joint:
+                content = self.network.encode_together(slices, shares_of(slices))
+            else:
+                content = self.network.encode(slices, source)
+            maps = self.network.maps_of(content, target)
 
             def denoise(x_t: Tensor, t: int) -> Tensor:
                 z = noise.normal(self.network.config.noise_size)
@@ -128,9 +140,17 @@ def build(header: Mapping[str, Any], network: Network, identity: Identity) -> Di
             output_scale=checked_scale(header["output_scale"]),
             identity=identity,
             shared_noise=bool(header.get("shared_noise", False)),
+            joint=_is_joint(header),
         )
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise ModelError(f"The header of {identity.id} is incomplete or malformed ({error}).") from error
+
+
+def _is_joint(header: Mapping[str, Any]) -> bool:
+    """Tell whether the sources enter together; ValueError where some may not be missing: each has its content."""
+    if header.get("required"):
+        raise ValueError("it requires sources, and content comes of any")
+    return "required" in header
 
 
 def network_from_header(header: Mapping[str, Any], name: str) -> Network:
@@ -155,8 +175,12 @@ def header(
     output_scale: float,
     shared_noise: bool,
     about: Mapping[str, Any],
+    joint: bool = False,
 ) -> dict[str, Any]:
-    """Return the package header that `build` reads; `about` holds id, version, title, licence, citation, scope."""
+    """Return the package header that `build` reads; `about` holds id, version, title, licence, citation, scope.
+
+    Of a `joint` model the sources enter together, none of them required.
+    """
     network = asdict(config)
     sources, targets = (list(network.pop(key)) for key in ("sources", "targets"))
     return {
@@ -166,6 +190,7 @@ def header(
         "recipe": recipe.to_json(),
         "sources": sources,
         "targets": targets,
+        **({"required": []} if joint else {}),
         "output_scale": output_scale,
         "shared_noise": shared_noise,
         "about": dict(about),

@@ -163,6 +163,15 @@ class SliceMethod(ABC):
         """Do what is done once a run, and return what makes a denoiser of each batch."""
 
 
+def shares_of(source: Tensor) -> Tensor:
+    """Return how much each source counts in a mean over those that a slice shows: 1 over their number, or 0; (B, N).
+
+    `source` is (B, N, H, W), -1 throughout where a slice has nothing of a source.
+    """
+    shown = (source > BACKGROUND).flatten(2).any(dim=2)
+    return shown.float() / shown.sum(dim=1, keepdim=True).clamp(min=1)
+
+
 def filled_slices(stack: NDArray[np.float32]) -> list[int]:
     """Return the indices of the slices of a stack (S, C, H, W) that are not all background."""
     return [int(k) for k in np.flatnonzero((stack > BACKGROUND).any(axis=(1, 2, 3)))]

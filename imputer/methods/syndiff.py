@@ -17,7 +17,7 @@ from imputer.diffusion.noise import SliceNoise
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import ModelError, UsageError
 from imputer.methods.base import Identity, RunOptions, checked_scale, fields_of
-from imputer.methods.slices import BACKGROUND, Begin, SliceMethod
+from imputer.methods.slices import BACKGROUND, Begin, SliceMethod, shares_of
 from imputer.modality import Modality, parse_modality
 from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.preprocess.recipe import Recipe
@@ -100,13 +100,10 @@ def one_by_one(source: Tensor) -> list[tuple[Tensor, Tensor]]:
 
     Returns
     -------
-    For each source that any slice shows: its channel, the others -1, (B, N, H, W); and (B, 1, 1, 1), 1 over the number
-    of sources that a slice shows, 0 where it does not show this one.
+    For each source that any slice shows: its channel, the others -1, (B, N, H, W); and its `shares_of`, (B, 1, 1, 1).
     """
-    shown = (source > BACKGROUND).flatten(2).any(dim=2)
-    shares = shown.float() / shown.sum(dim=1, keepdim=True).clamp(min=1)
-    found = []
-    for number in shown.any(dim=0).nonzero().flatten().tolist():
+    shares, found = shares_of(source), []
+    for number in shares.any(dim=0).nonzero().flatten().tolist():
         alone = torch.full_like(source, BACKGROUND)
         alone[:, number] = source[:, number]
         found.append((alone, shares[:, number, None, None, None]))

@@ -15,6 +15,7 @@ modality, and the scanner, shows it. Ours, since the paper leaves it open:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -210,6 +211,16 @@ class Projection(nn.Module):
         return F.pixel_shuffle(maps, CONTENT_FACTOR)
 
 
+def mean_content(parts: Mapping[int, Tensor], shares: Tensor) -> Tensor:
+    """Return the mean of contents (B, C, h, w), each that of the source of its number, by the shares (B, N).
+
+    Contents of several sources can be averaged, for they live in one space; a source that counts nowhere may be left
+    out of `parts`.
+    """
+    weighted = [shares[:, number, None, None, None].to(part) * part for number, part in parts.items()]
+    return torch.stack(weighted).sum(dim=0)
+
+
 @dataclass(frozen=True)
 class DisDiffConfig:
     """Shape of a model.
@@ -292,6 +303,15 @@ class DisDiff(nn.Module):
         """Return z_c (B, C, H/4, W/4) of images of a source."""
         content: Tensor = self.shared(self.content[source](x))
         return content
+
+    def encode_together(self, x: Tensor, shares: Tensor) -> Tensor:
+        """Return the mean z_c of images (B, N, H, W) of all sources, by the shares (B, N) of each."""
+        parts = {
+            number: self.encode(x[:, number : number + 1], source)
+            for number, source in enumerate(self.config.sources)
+            if bool(shares[:, number].any())
+        }
+        return mean_content(parts, shares)
 
     def attribute_of(self, x: Tensor, target: str) -> Tensor:
         """Return z_a (B, attribute_size) of images of a target."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,7 +17,7 @@ from imputer.modality import Modality, parse_modality
 from imputer.seeds import derive_seed
 from imputer.train.config import SliceConfig
 from imputer.train.data import SliceSampler
-from imputer.train.diffusive import Condition, DiffusionLosses, Diffusive, Draw, Window
+from imputer.train.diffusive import Condition, DiffusionLosses, Diffusive, Draw, Networks, Window
 from imputer.train.parts import Losses, Parts
 from imputer.train.scores import HeldOut, score
 from imputer.train.seen import NOTHING, Seen
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Images = Mapping[str, tuple[Tensor, Tensor | None]]  # by direction: target x_0, and in paired training its source
 Draws = Mapping[str, Generator]
 AnyDirection = TypeVar("AnyDirection", bound=Diffusive)
+AnyNetworks = TypeVar("AnyNetworks", bound=Networks)
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,11 @@ class AdversarialTrainer(ABC, Generic[AnyDirection]):
         self.parts = Parts(fabric)
         torch.manual_seed(derive_seed(config.seed, "weights"))
 
-    def _set_up(self, name: str, direction: AnyDirection) -> AnyDirection:
+    def _set_up(self, name: str, plain: AnyNetworks) -> AnyNetworks:
         """Hand each network and its optimiser to the engine."""
-        wrapped = {part: self._add(f"{name}.{part}", network) for part, network in direction.generators()}
-        wrapped |= {part: self._add(f"{name}.{part}", network, critic=True) for part, network in direction.critics()}
-        return type(direction)(**wrapped)
+        wrapped = {part: self._add(f"{name}.{part}", network) for part, network in plain.generators()}
+        wrapped |= {part: self._add(f"{name}.{part}", network, critic=True) for part, network in plain.critics()}
+        return type(plain)(**wrapped)
 
     def _add(self, key: str, network: nn.Module, *, critic: bool = False) -> nn.Module:
         config = self.settings
@@ -88,8 +89,8 @@ class AdversarialTrainer(ABC, Generic[AnyDirection]):
         """Update the discriminators, then the generators, of every direction."""
         config = self.settings
         self.parts.set_rates(number, steps=config.steps, final=config.final_rate, warmup=config.warmup)
-        draws = {name: self._generator(number, name) for name in self.directions}
-        images = {name: self._batch(name, draws[name]) for name in self.directions}
+        draws = {name: self._generator(number, name) for name in self._drawn(number)}
+        images = {name: self._batch(name, generator) for name, generator in draws.items()}
         losses: Losses = {}
         self._trainable(critics=True)
         for key, loss in self._critic_losses(images, draws, penalise=number % config.r1_every == 0):
@@ -100,6 +101,10 @@ class AdversarialTrainer(ABC, Generic[AnyDirection]):
         self.parts.update(self._generator_keys(), torch.stack(list(own.values())).sum())
         self.parts.average()
         return {key: float(value.detach()) for key, value in {**losses, **own}.items()}
+
+    def _drawn(self, number: int) -> Iterable[str]:
+        """Return the names of what a step draws images of."""
+        return self.directions
 
     @abstractmethod
     def _critic_losses(self, images: Images, draws: Draws, *, penalise: bool) -> Iterator[tuple[str, Tensor]]:
@@ -168,15 +173,19 @@ class AdversarialTrainer(ABC, Generic[AnyDirection]):
 
     def _trainable(self, *, critics: bool) -> None:
         """Let gradients flow into the discriminators or into the generators; the others are only passed through."""
-        for direction in self.directions.values():
-            for _, network in direction.critics():
+        for networks in self._contrasts().values():
+            for _, network in networks.critics():
                 network.requires_grad_(critics)
-            for _, network in direction.generators():
+            for _, network in networks.generators():
                 network.requires_grad_(not critics)
 
     def _generator_keys(self) -> list[str]:
         """Return the names of the networks that the generators' losses train."""
-        return [f"{name}.{part}" for name, direction in self.directions.items() for part, _ in direction.generators()]
+        return [f"{name}.{part}" for name, networks in self._contrasts().items() for part, _ in networks.generators()]
+
+    def _contrasts(self) -> Mapping[str, Networks]:
+        """Return all networks that belong to one contrast, by its name."""
+        return self.directions
 
     def _other(self, name: str) -> str:
         return "backward" if name == "forward" else "forward"

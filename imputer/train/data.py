@@ -64,6 +64,10 @@ class Stack:
     partner: NDArray[np.float16] | None = None
     present: tuple[bool, ...] = (True,)
 
+    def of_source(self, number: int) -> Stack:
+        """The same with one source of several alone."""
+        return replace(self, slices=self.slices[:, number : number + 1], present=(self.present[number],))
+
 
 def find_cases(
     source_dir: Path,

@@ -21,9 +21,34 @@ from imputer.train.config import SliceConfig
 from imputer.train.losses import Critic, fake_loss, real_loss, structure_loss
 
 
+class Networks:
+    """Networks of one contrast; names of the keys in checkpoints are the fields' names."""
+
+    GENERATORS: ClassVar[tuple[str, ...]]
+    CRITICS: ClassVar[tuple[str, ...]]
+
+    def networks(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield all that there are, under their names."""
+        yield from self._there((*self.GENERATORS, *self.CRITICS))
+
+    def generators(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the networks trained by the generators' loss."""
+        yield from self._there(self.GENERATORS)
+
+    def critics(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the networks trained by the discriminators' loss."""
+        yield from self._there(self.CRITICS)
+
+    def _there(self, names: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
+        for name in names:
+            network = getattr(self, name)
+            if network is not None:
+                yield name, network
+
+
 @dataclass
-class Diffusive:
-    """Networks that synthesise one contrast; names of the keys in checkpoints are the fields' names.
+class Diffusive(Networks):
+    """Networks that synthesise one contrast.
 
     Parameters
     ----------
@@ -39,19 +64,10 @@ class Diffusive:
     critic: nn.Module | None = None
     patch_critic: nn.Module | None = None
 
-    def generators(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield the networks trained by the generators' loss."""
-        yield from self._there(self.GENERATORS)
-
-    def critics(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield the networks trained by the discriminators' loss."""
-        yield from self._there(self.CRITICS)
-
-    def _there(self, names: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
-        for name in names:
-            network = getattr(self, name)
-            if network is not None:
-                yield name, network
+    @property
+    def is_judged(self) -> bool:
+        """Whether a discriminator judges what the generator makes."""
+        return self.critic is not None or self.estimate_critic is not None
 
     @property
     def estimate_critic(self) -> nn.Module | None:

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imputer.diffusion.schedule import Schedule
+from imputer.methods.slices import shares_of
 from imputer.nets.discriminators import PatchDiscriminator
 from imputer.nets.disdiff import (
     AttributeEncoder,
@@ -32,44 +33,66 @@ from imputer.nets.disdiff import (
     Decoder,
     Projection,
     SharedContent,
+    mean_content,
 )
 from imputer.nets.ncsnpp import NCSNpp
-from imputer.train.diffusive import DiffusionLosses, Diffusive, Window, estimate_critic, time_critic
+from imputer.train.diffusive import DiffusionLosses, Diffusive, Networks, Window, estimate_critic, time_critic
 from imputer.train.disdiff_config import DisDiffTrainConfig, model_config
 from imputer.train.losses import Critic, fake_loss, real_loss
 
 
 @dataclass(kw_only=True)
-class Contrast(Diffusive):
-    """Networks of one contrast, of those that there are two of.
+class Disentangled(Networks):
+    """Networks that take images of one contrast apart and put them together: all that one of several sources has.
 
     Parameters
     ----------
-    content : E_c of its images, but for the end that both contrasts share.
-    projection : brings content to the maps that its diffusive generator sees.
-    attribute, decoder, swap_critic : E_a, G, and the discriminator D of images made of the other contrast's content;
+    content : E_c of its images, but for the end that all contrasts share.
+    attribute, decoder, swap_critic : E_a, G, and the discriminator D of images made of another contrast's content;
         absent without disentanglement.
     """
 
-    GENERATORS: ClassVar[tuple[str, ...]] = ("diffusive", "content", "projection", "attribute", "decoder")
-    CRITICS: ClassVar[tuple[str, ...]] = ("critic", "patch_critic", "swap_critic")
+    GENERATORS: ClassVar[tuple[str, ...]] = ("content", "attribute", "decoder")
+    CRITICS: ClassVar[tuple[str, ...]] = ("swap_critic",)
 
     content: nn.Module
-    projection: nn.Module
     attribute: nn.Module | None = None
     decoder: nn.Module | None = None
     swap_critic: nn.Module | None = None
 
 
+@dataclass(kw_only=True)
+class Contrast(Disentangled, Diffusive):
+    """Networks of a contrast that is made.
+
+    Parameters
+    ----------
+    projection : brings content to the maps that its diffusive generator sees.
+    """
+
+    GENERATORS = ("diffusive", "content", "projection", "attribute", "decoder")
+    CRITICS = ("critic", "patch_critic", "swap_critic")
+
+    projection: nn.Module
+
+
 def make_contrast(config: DisDiffTrainConfig) -> Contrast:
-    """Build the networks of a contrast with fresh weights from torch's global generator."""
-    shape, apart = model_config(config), config.disentangle
+    """Build the networks of a contrast that is made, with fresh weights from torch's global generator."""
+    shape = model_config(config)
     return Contrast(
         diffusive=NCSNpp(shape.generator),
         critic=time_critic(config),
         patch_critic=estimate_critic(config),
-        content=ContentEncoder(shape.content_width, shape.content_blocks),
         projection=Projection(shape.content_channels, shape.maps),
+        **dict(make_source(config).networks()),
+    )
+
+
+def make_source(config: DisDiffTrainConfig) -> Disentangled:
+    """Build the networks of a contrast that is one of several sources."""
+    shape, apart = model_config(config), config.disentangle
+    return Disentangled(
+        content=ContentEncoder(shape.content_width, shape.content_blocks),
         attribute=AttributeEncoder(shape.attribute_width, shape.attribute_size) if apart else None,
         decoder=make_decoder(config) if apart else None,
         swap_critic=PatchDiscriminator(config.discriminator_width) if apart else None,
@@ -118,22 +141,27 @@ class DisDiffLosses(DiffusionLosses):
         super().__init__(config, schedule, device)
         self.config = config
 
-    def encode(self, contrast: Contrast, common: Common, x: Tensor) -> Tensor:
+    def encode_together(self, sources: Mapping[str, Disentangled], common: Common, x: Tensor) -> Tensor:
+        """Return the mean z_c of what images (B, N, H, W) of several sources show."""
+        encoded = {n: self.encode(source, common, x[:, n : n + 1]) for n, source in enumerate(sources.values())}
+        return mean_content(encoded, shares_of(x))
+
+    def encode(self, contrast: Disentangled, common: Common, x: Tensor) -> Tensor:
         """Return z_c of images x (B, 1, H, W) of a contrast."""
         content: Tensor = common.shared(contrast.content(x))
         return content
 
-    def codes(self, contrasts: Mapping[str, Contrast], common: Common, images: Mapping[str, Tensor]) -> Codes:
+    def codes(self, contrasts: Mapping[str, Disentangled], common: Common, images: Mapping[str, Tensor]) -> Codes:
         """Take the images of both contrasts apart and put them together with attributes swapped (Eqs. 8 and 9)."""
         content = {name: self.encode(contrasts[name], common, x) for name, x in images.items()}
         attribute = {name: _called(contrasts[name].attribute, x) for name, x in images.items()}
         swapped = {
             name: _called(contrasts[other].decoder, content[name], attribute[other])
-            for name, other in ((name, _other(name, images)) for name in images)
+            for name, other in ((name, other_of(name, images)) for name in images)
         }
         return Codes(content, attribute, swapped)
 
-    def swap_critic_loss(self, contrast: Contrast, x: Tensor, swapped: Tensor, window: Window) -> Tensor:
+    def swap_critic_loss(self, contrast: Disentangled, x: Tensor, swapped: Tensor, window: Window) -> Tensor:
         """Loss of a contrast's discriminator: its real images against those made of the other one's content."""
         real, synthetic = (_called(contrast.swap_critic, window(each)).float() for each in (x, swapped))
         return real_loss(real) + fake_loss(synthetic)
@@ -147,11 +175,11 @@ class DisDiffLosses(DiffusionLosses):
         return loss
 
     def disentangling_loss(
-        self, name: str, contrasts: Mapping[str, Contrast], common: Common, x: Tensor, codes: Codes, window: Window
+        self, name: str, contrasts: Mapping[str, Disentangled], common: Common, x: Tensor, codes: Codes, window: Window
     ) -> dict[str, Tensor]:
         """Losses of the encoders and decoders for the images x of the contrast called `name`."""
         config, own = self.config, contrasts[name]
-        other_name = _other(name, contrasts)
+        other_name = other_of(name, contrasts)
         other, attribute = contrasts[other_name], codes.attribute[name]
         swapped = codes.swapped[name]
         again = _called(own.decoder, codes.content[name], attribute)
@@ -170,7 +198,7 @@ class DisDiffLosses(DiffusionLosses):
             losses["content"] = config.content_weight * undecided_loss(logits)
         return losses
 
-    def pair_loss(self, own: Contrast, source_content: Tensor, attribute: Tensor, x: Tensor) -> Tensor:
+    def pair_loss(self, own: Disentangled, source_content: Tensor, attribute: Tensor, x: Tensor) -> Tensor:
         """Paired: L1 between x and what the real source's content gives with x's attribute."""
         made = _called(own.decoder, source_content, attribute)
         return self.config.pair_weight * F.l1_loss(made.float(), x)
@@ -180,8 +208,8 @@ class DisDiffLosses(DiffusionLosses):
         return self.config.align_weight * (1 - agreement(source_content.float(), content.float()).mean())
 
 
-def _other(name: str, names: Iterable[str]) -> str:
-    """Return the name of the other contrast."""
+def other_of(name: str, names: Iterable[str]) -> str:
+    """Return the name of the other contrast of two."""
     return next(each for each in names if each != name)
 
 

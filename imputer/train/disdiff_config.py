@@ -74,13 +74,17 @@ class DisDiffTrainConfig(SliceConfig):
 
 
 def model_config(config: DisDiffTrainConfig) -> DisDiffConfig:
-    """Return the shape of the model that comes out: between both contrasts. ValueError where the numbers make none."""
+    """Return the shape of the model that comes out. ValueError where the numbers make none.
+
+    It goes between both contrasts, or of several sources from them to the target.
+    """
     size = config.attribute_size if config.disentangle else 0
     plain = network_config(config)
-    contrasts = (config.sources[0].value, parse_modality(config.target).value)
+    sources, target = tuple(source.value for source in config.sources), parse_modality(config.target).value
+    between = (*sources, target)
     return DisDiffConfig(
-        sources=contrasts,
-        targets=contrasts,
+        sources=sources if config.other_sources else between,
+        targets=(target,) if config.other_sources else between,
         generator=replace(plain, image_channels=1 + config.content_maps, latent_size=plain.latent_size + size),
         content_width=config.content_width,
         content_blocks=config.content_blocks,

@@ -62,7 +62,7 @@ def content_scores(model: DisDiff, held_out: Sequence[HeldOut]) -> dict[str, flo
     `content.same` is the mean cosine of the contents of a case's two contrasts, `content.other` of those of two cases;
     what cannot be had of so few is left out.
     """
-    cases = [_contents(model, case, _largest(held_out)) for case in held_out]
+    cases = [_contents(model, case, _largest(held_out)) for case in held_out if all(case.present)]
     results = {}
     for name, pairs in (
         ("content.same", cases),
@@ -80,9 +80,10 @@ def _largest(cases: Sequence[HeldOut]) -> tuple[int, int]:
 
 
 def _contents(model: DisDiff, case: HeldOut, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Content (1, C, h, w) of the middle slice of a case's source and target."""
+    """Content (1, C, h, w) of the middle slice of a case's source and target, or of its first two sources."""
     found = []
-    for slices, modality in ((case.source, model.sources[0]), (case.target, model.sources[1])):
+    second = case.source[:, 1:2] if model.joint else case.target
+    for slices, modality in zip((case.source[:, :1], second), model.sources, strict=False):
         image = place(torch.from_numpy(slices[len(slices) // 2]), size)[None].to(model.device)
         found.append(model.network.encode(image, modality))
     return found[0], found[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,18 @@ from imputer.methods.disdiff import DisDiff as Method
 from imputer.nets.disdiff import DisDiff
 from imputer.train.adversarial_trainer import AdversarialTrainer, Draws, Images, RunData
 from imputer.train.diffusive import Condition
-from imputer.train.disdiff import Codes, Common, Contrast, DisDiffLosses, make_common, make_contrast, make_decoder
+from imputer.train.disdiff import (
+    Codes,
+    Common,
+    Contrast,
+    DisDiffLosses,
+    Disentangled,
+    make_common,
+    make_contrast,
+    make_decoder,
+    make_source,
+    other_of,
+)
 from imputer.train.disdiff_config import DisDiffTrainConfig, model_config
 from imputer.train.disdiff_scores import Swapper, content_scores, cycle_scores, spread
 from imputer.train.parts import Losses
@@ -28,10 +39,15 @@ if TYPE_CHECKING:
 MEAN_DECAY = 0.99  # of the running mean of the attributes, a step
 MEAN_SLICES = 512  # of a contrast, evenly spread, that its mean attribute is taken over
 AT_ONCE = 16
+_SHIPPED = ("content", "projection", "diffusive", "attribute")
 
 
 class DisDiffTrainer(AdversarialTrainer[Contrast]):
-    """One run of DisDiff; see `AdversarialTrainer`. A direction's own contrast is its target."""
+    """One run of DisDiff; see `AdversarialTrainer`. A direction's own contrast is its target.
+
+    Of several sources there is one direction. Each step takes images of the target and of one source apart, which
+    changes from step to step; the diffusive generator is told the mean content of those that the slice has.
+    """
 
     losses: DisDiffLosses
 
@@ -39,8 +55,12 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
         super().__init__(config, folder, fabric, data)
         self.config = config
         self.losses = DisDiffLosses(config, self.schedule, fabric.device)
-        plain, common = {name: make_contrast(config) for name in self.samplers}, make_common(config)
+        sources = [str(source) for source in config.sources] if config.other_sources else []
+        plain = {name: make_contrast(config) for name in self.samplers if name not in sources}
+        plain_sources = {name: make_source(config) for name in sources}
+        common = make_common(config)
         self.directions = {name: self._set_up(name, contrast) for name, contrast in plain.items()}
+        self.sources = {name: self._set_up(name, source) for name, source in plain_sources.items()}
         critic = common.content_critic
         self.common = Common(
             self._add("shared", common.shared),
@@ -53,20 +73,21 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
     def _critic_losses(self, images: Images, draws: Draws, *, penalise: bool) -> Iterator[tuple[str, Tensor]]:
         with torch.no_grad(), self.fabric.autocast():
             codes = self._codes(images)
-        for name, contrast in self.directions.items():
-            x_0, partner = images[name]
-            if contrast.critic is not None or contrast.estimate_critic is not None:
+        for name, (x_0, partner) in images.items():
+            contrast = self._contrasts()[name]
+            if isinstance(contrast, Contrast) and contrast.is_judged:
                 with torch.no_grad(), self.fabric.autocast():
-                    condition = self._condition(name, x_0, partner, codes, draws[name])[0]
+                    of_source = self._partner_content(name, partner)
+                    condition = self._condition(name, x_0, of_source, codes, draws[name])
                 yield from self._diffusion_critics(name, x_0, condition, draws[name], penalise=penalise)
             if codes is not None:
                 window = self._window(x_0, draws[name])
                 with self.fabric.autocast():
-                    loss = self.losses.swap_critic_loss(contrast, x_0, codes.swapped[self._other(name)], window)
+                    loss = self.losses.swap_critic_loss(contrast, x_0, codes.swapped[other_of(name, images)], window)
                 yield f"{name}.swap_critic", loss
         if codes is not None and self.common.content_critic is not None:
             with self.fabric.autocast():
-                contents = (codes.content[name] for name in self.directions)
+                contents = (codes.content[name] for name in images)
                 loss = self.losses.content_critic_loss(self.common, *contents, penalise=penalise)
             yield "content_critic", loss
 
@@ -74,35 +95,53 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
         losses: Losses = {}
         with self.fabric.autocast():
             codes = self._codes(images)
-            for name, contrast in self.directions.items():
-                x_0, partner = images[name]
+            contrasts = {name: self._contrasts()[name] for name in images}
+            for name, (x_0, partner) in images.items():
                 parts: dict[str, Tensor] = {}
-                condition, source_content = self._condition(name, x_0, partner, codes, draws[name])
+                of_source = self._partner_content(name, partner)
+                condition = (
+                    self._condition(name, x_0, of_source, codes, draws[name]) if name in self.directions else None
+                )
                 if codes is not None:
                     window = self._window(x_0, draws[name])
-                    given = (name, self.directions, self.common, x_0, codes, window)
-                    parts.update(self.losses.disentangling_loss(*given))
-                    if source_content is not None:
+                    parts.update(self.losses.disentangling_loss(name, contrasts, self.common, x_0, codes, window))
+                    if of_source is not None:
                         attribute = codes.attribute[name]
-                        parts["pair"] = self.losses.pair_loss(contrast, source_content, attribute, x_0)
-                        parts["align"] = self.losses.align_loss(source_content, codes.content[name])
-                parts.update(self._diffusion(name, x_0, condition, draws[name], paired=partner is not None))
+                        parts["pair"] = self.losses.pair_loss(contrasts[name], of_source, attribute, x_0)
+                        parts["align"] = self.losses.align_loss(of_source, codes.content[name])
+                if condition is not None:
+                    parts.update(self._diffusion(name, x_0, condition, draws[name], paired=partner is not None))
                 losses.update({f"{name}.{part}": loss for part, loss in parts.items()})
         if codes is not None:
             self._follow(codes)
         return losses
 
+    def _drawn(self, number: int) -> Iterable[str]:
+        if not self.sources:
+            return self.directions
+        return [*self.directions, list(self.sources)[number % len(self.sources)]]
+
+    def _contrasts(self) -> dict[str, Disentangled]:
+        return {**self.directions, **self.sources}
+
     def _codes(self, images: Images) -> Codes | None:
         if not self.config.disentangle:
             return None
-        return self.losses.codes(self.directions, self.common, {name: x_0 for name, (x_0, _) in images.items()})
+        return self.losses.codes(self._contrasts(), self.common, {name: x_0 for name, (x_0, _) in images.items()})
+
+    def _partner_content(self, name: str, partner: Tensor | None) -> Tensor | None:
+        """Return the content of what is paired with images of a contrast; None of unpaired ones."""
+        if partner is None:
+            return None
+        if self.sources and name in self.directions:
+            return self.losses.encode_together(self.sources, self.common, partner)
+        return self.losses.encode(self.directions[self._other(name)], self.common, partner)
 
     def _condition(
-        self, name: str, x_0: Tensor, partner: Tensor | None, codes: Codes | None, generator: Generator
-    ) -> tuple[Condition, Tensor | None]:
-        """Return what a direction's diffusive generator is told, and in paired training the content of the source."""
-        own, other = self.directions[name], self.directions[self._other(name)]
-        of_source = None if partner is None else self.losses.encode(other, self.common, partner)
+        self, name: str, x_0: Tensor, of_source: Tensor | None, codes: Codes | None, generator: Generator
+    ) -> Condition:
+        """Return what a direction's diffusive generator is told; `of_source` is content that is paired with x_0."""
+        own = self.directions[name]
         takes_own = _happens(self.config.own_content, generator)
         if takes_own or (of_source is None and codes is None):
             content = self.losses.encode(own, self.common, x_0) if codes is None else codes.content[name]
@@ -110,20 +149,22 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
             content = of_source
         else:
             assert codes is not None
+            other = self.directions[self._other(name)]
             content = self.losses.encode(other, self.common, codes.swapped[name].detach())
         attribute = None
         if codes is not None:
             takes_mean = _happens(self.config.mean_attribute, generator)
             mean = self._means[name].expand(len(x_0), -1)
             attribute = mean if takes_mean else codes.attribute[name].detach()
-        return Condition(own.projection(content), attribute), of_source
+        return Condition(own.projection(content), attribute)
 
     @torch.no_grad()
     def _follow(self, codes: Codes) -> None:
         """Let the running means follow the attributes of a step; at first they forget fast."""
         self._updates += 1
         decay = min(MEAN_DECAY, self._updates / (10 + self._updates))
-        for name, attribute in codes.attribute.items():
+        for name in self._means.keys() & codes.attribute.keys():
+            attribute = codes.attribute[name]
             mean = self.fabric.all_reduce(attribute.detach().float().mean(dim=0), reduce_op="mean")
             assert isinstance(mean, Tensor)
             self._means[name] = self._means[name].lerp(mean, 1 - decay)
@@ -150,15 +191,18 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
     def validate(self, number: int) -> dict[str, float]:
         """Score held-out cases of both directions, and what the disentanglement is to keep to."""
         results = super().validate(number)
-        if self.config.disentangle:
-            model = self._model("forward")
+        if not self.config.disentangle:
+            return results
+        model = self._model("forward")
+        results |= content_scores(model, self.held_out["forward"])
+        if not self.sources:
             decoders = {}
             for name in self.directions:
                 decoder = make_decoder(self.config).to(self.fabric.device).eval().requires_grad_(False)
                 decoder.load_state_dict(self.parts.averages[f"{name}.decoder"].tensors)
                 decoders[str(self.modalities(name)[1])] = decoder
             slices = {str(self.modalities(name)[1]): self._targets(name) for name in self.directions}
-            results |= cycle_scores(Swapper(model, decoders), slices) | content_scores(model, self.held_out["forward"])
+            results |= cycle_scores(Swapper(model, decoders), slices)
         return results
 
     def _targets(self, name: str, most: int = AT_ONCE) -> NDArray[np.float32]:
@@ -172,6 +216,7 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
         method = Method(
             network.to(self.fabric.device), self.schedule, data_recipe(self.config, 1.0),
             output_scale=1.0, identity=Identity("in training"), shared_noise=self.config.shared_noise,
+            joint=bool(self.sources),
         )  # fmt: skip
         for each in self.directions if shape.attribute_size else ():
             target = self.modalities(each)[1]
@@ -185,8 +230,9 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
         prefixes = {"shared": "shared"}
         for name in self.directions:
             target = self.modalities(name)[1]
-            for part in ("content", "projection", "diffusive", "attribute"):
+            for part in ("projection", "diffusive", "attribute") if self.sources else _SHIPPED:
                 prefixes[f"{name}.{part}"] = f"{part}.{target}"
+        prefixes |= {f"{name}.content": f"content.{name}" for name in self.sources}
         return {
             f"{prefixes[key]}.{each}": tensor
             for key, average in self.parts.averages.items()

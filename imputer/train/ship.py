@@ -76,13 +76,16 @@ def export_disdiff(
 
     `sizes` are those of each contrast, `seen` tells of all volumes that it learnt from.
     """
-    shape = network.config
-    name = "-".join([disdiff.NAME, *shape.targets])
-    title = f"DisDiff {' and '.join(shape.targets)}"
+    shape, joint = network.config, bool(config.other_sources)
+    contrasts = (*shape.sources, *shape.targets) if joint else shape.targets
+    name = "-".join([disdiff.NAME, *contrasts])
+    title = (
+        f"DisDiff {' + '.join(shape.sources)} to {shape.targets[0]}" if joint else f"DisDiff {' and '.join(contrasts)}"
+    )
     header = disdiff.header(
         shape, schedule, default_recipe(config.pixel_mm, config.source_white, shape.size_multiple),
         output_scale=OUTPUT_SCALE, shared_noise=config.shared_noise,
-        about=_about(config, name, title, disdiff.CITATION, _span(sizes), seen, shape.targets),
+        about=_about(config, name, title, disdiff.CITATION, _span(sizes), seen, shape.sources), joint=joint,
     )  # fmt: skip
     return _written(name, network.state_dict(), header, folder)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from imputer.diffusion.schedule import Schedule
@@ -122,16 +122,15 @@ def _check_modalities(config: AnySliceConfig) -> None:
         if config.other_source_dirs:
             raise UsageError("There are folders of further sources, but no further sources.", remedy="Name them.")
         return
-    if not isinstance(config, TrainConfig):
-        raise UsageError("DisDiff learns from one source.", remedy="Use 'imputer train syndiff' for several.")
     if len(set(config.sources)) < len(config.sources):
         raise UsageError("A source is there twice.", remedy="Name each modality once.")
     if len(config.other_source_dirs) not in (0, len(config.other_sources)):
         raise UsageError("The sources and their folders differ in number.", remedy="Give one --source for each --from.")
-    if not config.paired or config.direction != "forward":
+    one_way = not isinstance(config, TrainConfig) or config.direction == "forward"
+    if not config.paired or not one_way:
         raise UsageError(
             "Several sources are learnt from paired data, towards the target only.",
-            remedy="Add --paired and --direction forward.",
+            remedy="Add --paired" + ("." if one_way else " and --direction forward."),
         )
 
 
@@ -144,7 +143,9 @@ def size_multiple(config: AnySliceConfig) -> int:
 
 def directions(config: AnySliceConfig) -> tuple[str, ...]:
     """Return what a run learns: forward is from source to target."""
-    return DIRECTIONS[config.direction if isinstance(config, TrainConfig) else "both"]
+    if isinstance(config, TrainConfig):
+        return DIRECTIONS[config.direction]
+    return DIRECTIONS["forward" if config.other_sources else "both"]
 
 
 def plan(config: AnySliceConfig) -> tuple[list[Case], list[Case]]:
@@ -190,6 +191,8 @@ def start(
         on_message, on_step = loop.silent, None
     on_message(f"{len(training)} cases to train on, {len(held_out)} held out; preparing slices")
     samplers = {name: sampler_of(config, training, name) for name in names}
+    if isinstance(config, DisDiffTrainConfig) and config.other_sources:
+        samplers |= _of_each_source(config, samplers["forward"].stacks)
     on_message(f"{sum(len(sampler) for sampler in samplers.values())} slices; training on {fabric.device}")
     scored = {name: _held_out(config, held_out, name) for name in names}
     sizes = {
@@ -235,13 +238,25 @@ def sampler_of(config: AnySliceConfig, cases: list[Case], name: str) -> SliceSam
         white = config.target_white if name == "forward" else config.source_white
         paths = [(case.name, case.target if name == "forward" else case.source) for case in cases]
         stacks = [unpaired_stack(case, path, data_recipe(config, white)) for case, path in paths if path is not None]
-    strength = strength_of(config.intensity_strength)
+    return _drawing(config, stacks)
+
+
+def _drawing(config: AnySliceConfig, stacks: Sequence[Stack]) -> SliceSampler:
     one_by_one = isinstance(config, TrainConfig) and config.fusion == MEAN
     return SliceSampler(
         stacks, config.crop,
-        augmented=config.augment, balanced=config.balance, strength=strength,
+        augmented=config.augment, balanced=config.balance, strength=strength_of(config.intensity_strength),
         dropout=1.0 if one_by_one else config.source_dropout,
     )  # fmt: skip
+
+
+def _of_each_source(config: DisDiffTrainConfig, stacks: Sequence[Stack]) -> Iterator[tuple[str, SliceSampler]]:
+    """Yield what draws slices of one source of several, with the target's beside them."""
+    for number, source in enumerate(config.sources):
+        yield (
+            str(source),
+            _drawing(config, [swapped(each.of_source(number)) for each in stacks if each.present[number]]),
+        )
 
 
 def _held_out(config: AnySliceConfig, cases: list[Case], name: str) -> list[HeldOut]:

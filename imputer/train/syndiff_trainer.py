@@ -42,7 +42,7 @@ class SynDiffTrainer(AdversarialTrainer[Direction]):
     def _critic_losses(self, images: Images, draws: Draws, *, penalise: bool) -> Iterator[tuple[str, Tensor]]:
         for name, direction in self.directions.items():
             x_0, partner = images[name]
-            if direction.critic is not None or direction.estimate_critic is not None:
+            if direction.is_judged:
                 with torch.no_grad(), self.fabric.autocast():
                     condition = self.losses.condition(direction, x_0, partner)
                 yield from self._diffusion_critics(name, x_0, condition, draws[name], penalise=penalise)

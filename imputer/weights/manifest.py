@@ -31,7 +31,9 @@ _FORMAT = 2
 LARGEST = 4_000_000  # bytes; a manifest of a thousand models has less
 
 METHODS = ("syndiff", "disdiff", "aldm")
-ANY_ONE_SOURCE = ("aldm", "disdiff")  # methods that work from any one of their sources; the others take them together
+ONE_SOURCE = ("aldm",)  # methods that work from any one of their sources
+# Those that do unless the model says which of its sources it requires, if only none: then they enter together.
+ONE_SOURCE_UNLESS_TOLD = ("disdiff",)
 METRICS = ("PSNR (dB)", "SSIM")
 SKULL_STRIPPED = ("yes", "no", "either")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -149,7 +151,8 @@ class Entry:
     @property
     def any_one_source(self) -> bool:
         """Whether it takes one source at a time."""
-        return len(self.sources) == 1 or self.method in ANY_ONE_SOURCE
+        unless_told = self.method in ONE_SOURCE_UNLESS_TOLD and self.required is None
+        return len(self.sources) == 1 or self.method in ONE_SOURCE or unless_told
 
     @property
     def needed(self) -> tuple[Modality, ...]:

@@ -13,9 +13,9 @@ from imputer.modality import Modality, parse_modality
 from imputer.safetensors_header import check
 from imputer.weights.fields import Fields
 from imputer.weights.manifest import (
-    ANY_ONE_SOURCE,
     FINGERPRINT,
     MOST_FINGERPRINTS,
+    ONE_SOURCE,
     SKULL_STRIPPED,
     Entry,
     Home,
@@ -141,8 +141,7 @@ def _modalities(header: Mapping[str, Any], name: str, file: str) -> tuple[Modali
 def _required(header: Mapping[str, Any], file: str) -> tuple[Modality, ...] | None:
     """The sources that several which enter together may not lack; None where the header does not say."""
     listed, sources = header.get("required"), header.get("sources")
-    takes_one = header.get("method") in ANY_ONE_SOURCE
-    if takes_one or listed is None or not isinstance(sources, list) or len(sources) == 1:
+    if header.get("method") in ONE_SOURCE or listed is None or not isinstance(sources, list) or len(sources) == 1:
         return None
     if not isinstance(listed, list) or not all(each in sources for each in listed):
         raise ModelError(f"The header of {file} requires sources that it does not list.")

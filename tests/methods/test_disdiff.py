@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tiny import make_method as make_syndiff
 from tiny_aldm import make_method as make_aldm
-from tiny_disdiff import CONFIG, WITHOUT_ATTRIBUTES, make_header, make_method, make_network
+from tiny_disdiff import CONFIG, JOINT, WITHOUT_ATTRIBUTES, make_header, make_method, make_network
 
 from imputer.errors import ModelError, UsageError
 from imputer.methods.base import Identity, Method, RunOptions
@@ -143,3 +143,29 @@ def test_the_air_of_a_reference_does_not_count(method: DisDiff) -> None:
     air = np.random.default_rng(3).uniform(-1, -0.95, (5, 1, 16, 16)).astype(np.float32)
     alone, with_air = (method.attribute_of(slices, Modality.T2) for slices in (head, np.concatenate([air, head])))
     torch.testing.assert_close(alone, with_air)
+
+
+def two_sources(stack: Stack) -> Stack:
+    return np.concatenate([stack, np.flip(stack, axis=2)], axis=1)
+
+
+def test_contents_of_several_sources_enter_together(stack: Stack) -> None:
+    joint, both = make_method(JOINT, joint=True), two_sources(stack)
+    options = replace(OPTIONS, target=Modality.FLAIR)
+    result = joint.run(both, options)
+    assert (joint.joint, joint.required, result.shape) == (True, (), stack.shape)
+    one_by_one = make_method(JOINT)
+    for channel, source in enumerate((Modality.T1, Modality.T2)):
+        alone = np.full_like(both, -1)
+        alone[:, channel] = both[:, channel]
+        from_it = joint.run(alone, options)
+        assert not np.array_equal(from_it, result)
+        of_it = one_by_one.run(both[:, channel : channel + 1], replace(options, source=source))
+        np.testing.assert_allclose(from_it, of_it, atol=1e-6)
+
+
+def test_a_joint_header_that_requires_sources_is_refused() -> None:
+    header = make_header(JOINT, joint=True)
+    assert build(header, make_network(JOINT), Identity("joint")).joint
+    with pytest.raises(ModelError, match="content comes of any"):
+        build({**header, "required": ["t1"]}, make_network(JOINT), Identity("joint"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import write_head
@@ -25,6 +26,20 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for modality in (Modality.T1, Modality.T2):
             path = folder / modality.value / f"head{head}_{modality.value}.nii.gz"
             write_head(path, modality, seed=head, shape=shape, spacing=spacing)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three heads with FLAIR; the first has T1 and T2 on grids of their own, the second lacks T2, the third T1."""
+    folder = tmp_path_factory.mktemp("cohort")
+    t1: dict[str, Any] = {"shape": (44, 52, 6), "spacing": (4.0, 4.0, 18.0)}
+    t2: dict[str, Any] = {"shape": (7, 60, 50), "spacing": (16.0, 3.5, 4.2), "axes": "SAR"}
+    flair: dict[str, Any] = {"shape": (46, 54, 6), "spacing": (3.9, 3.9, 18.0)}
+    grids = {Modality.T1: t1, Modality.T2: t2, Modality.FLAIR: flair}
+    for head, has in enumerate((("t1", "t2", "flair"), ("t1", "flair"), ("t2", "flair"))):
+        for modality in map(Modality, has):
+            write_head(folder / f"head{head}_{modality}.nii.gz", modality, seed=head, **grids[modality])
     return folder
 
 

@@ -156,8 +156,9 @@ def test_the_diffusive_loss_trains_generator_projection_and_content_encoder(
     bench = Bench(trainer.config)
     bench.contrasts, bench.common = trainer.directions, trainer.common
     partner = torch.rand(1, 1, 64, 64) if kind == "paired" else None
-    condition, _ = trainer._condition(
-        "forward", bench.images["forward"], partner, bench.codes(), torch.Generator().manual_seed(0)
+    of_source = trainer._partner_content("forward", partner)
+    condition = trainer._condition(
+        "forward", bench.images["forward"], of_source, bench.codes(), torch.Generator().manual_seed(0)
     )
     encoder = "forward.content" if kind == "own" else "backward.content"  # that of the source
     assert condition.attribute is not None and not condition.attribute.requires_grad
@@ -169,10 +170,10 @@ def _trainer(config: DisDiffTrainConfig, folder: Path):  # type: ignore[no-untyp
     from imputer.train.adversarial_trainer import RunData
     from imputer.train.disdiff_trainer import DisDiffTrainer
     from imputer.train.engine import launch
-    from imputer.train.start import _sampler, plan
+    from imputer.train.start import plan, sampler_of
 
     training, _ = plan(config)
-    samplers = {name: _sampler(config, training, name) for name in ("forward", "backward")}
+    samplers = {name: sampler_of(config, training, name) for name in ("forward", "backward")}
     data = RunData(samplers, {"forward": [], "backward": []}, {})
     return DisDiffTrainer(config, folder, launch("cpu", 1, "32-true"), data)
 
@@ -183,10 +184,10 @@ def test_the_mean_attribute_takes_the_images_own_place(make_disdiff: MakeDisDiff
     bench = Bench(trainer.config)
     bench.contrasts, bench.common = trainer.directions, trainer.common
     given = ("forward", bench.images["forward"], None, bench.codes(), torch.Generator())
-    condition, _ = trainer._condition(*given)
+    condition = trainer._condition(*given)
     assert torch.equal(condition.attribute, trainer._means["forward"][None])
     assert float(condition.attribute.abs().sum()) > 0
-    without, _ = trainer._condition(*given[:3], None, torch.Generator())
+    without = trainer._condition(*given[:3], None, torch.Generator())
     assert without.attribute is None
 
 

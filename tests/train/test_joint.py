@@ -6,12 +6,10 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny import write_head
 from tiny_joint import write_joint
 from torch import Generator
 
@@ -39,20 +37,6 @@ from .test_resume import assert_same_end, stopped_at
 T1, T2, PD, FLAIR = Modality.T1, Modality.T2, Modality.PD, Modality.FLAIR
 RECIPE = Recipe((Orient(), Intensity(), Slices()))
 MakeJoint = Callable[..., TrainConfig]
-
-
-@pytest.fixture(scope="session")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three heads with FLAIR; the first has T1 and T2 on grids of their own, the second lacks T2, the third T1."""
-    folder = tmp_path_factory.mktemp("cohort")
-    t1: dict[str, Any] = {"shape": (44, 52, 6), "spacing": (4.0, 4.0, 18.0)}
-    t2: dict[str, Any] = {"shape": (7, 60, 50), "spacing": (16.0, 3.5, 4.2), "axes": "SAR"}
-    flair: dict[str, Any] = {"shape": (46, 54, 6), "spacing": (3.9, 3.9, 18.0)}
-    grids = {T1: t1, T2: t2, FLAIR: flair}
-    for head, has in enumerate(((T1, T2, FLAIR), (T1, FLAIR), (T2, FLAIR))):
-        for modality in has:
-            write_head(folder / f"head{head}_{modality}.nii.gz", modality, seed=head, **grids[modality])
-    return folder
 
 
 @pytest.fixture
