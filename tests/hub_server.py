@@ -294,8 +294,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
+            self.asked.sent += len(body)  # before it goes out: a test reads it as soon as the client has it
             self.wfile.write(body)
-            self.asked.sent += len(body)
 
     def reply_json(self, value: Any, headers: dict[str, str] | None = None) -> None:
         self.reply(200, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
@@ -331,9 +331,9 @@ class _Handler(BaseHTTPRequestHandler):
         for stop in [*stops, len(content)]:
             while start < stop:
                 piece = content[start : min(start + PIECE, stop)]
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if fault.chunked else piece)
                 start += len(piece)
                 self.asked.sent += len(piece)
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if fault.chunked else piece)
                 time.sleep(fault.pause)
             if stop == fault.hold:
                 self.hub.release.wait(60)
