@@ -186,13 +186,15 @@ def model_for(
     anatomy: str | None = None,
     *,
     beside: Sequence[Modality] = (),
+    styled: bool = False,
     offline: bool = False,
     progress: Progress | None = None,
     at_hand: Mapping[str, Path] | None = None,
 ) -> Found:
     """Find the model of a case: the one that is named, else the best fitting one. Raises ModelError.
 
-    `beside` are the contrasts of more sources, which it has to take together with the first one.
+    `beside` are the contrasts of more sources, which it has to take together with the first one; `styled` tells whether
+    it has to give the result the look of a reference scan.
     """
     return find_model(
         model,
@@ -201,6 +203,7 @@ def model_for(
         beside=beside,
         spacing_mm=Orient().spacing(volume.affine),
         anatomy=anatomy,
+        styled=styled,
         offline=offline,
         progress=progress,
         at_hand=at_hand,

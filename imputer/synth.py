@@ -209,7 +209,10 @@ def _method(
         return model, None
     place = choose_device(device)
     beside = case.roles[1:]
-    found = model_for(case.volume, target, model, anatomy, beside=beside, offline=offline, progress=progress)
+    found = model_for(
+        case.volume, target, model, anatomy,
+        beside=beside, styled=case.style is not None, offline=offline, progress=progress,
+    )  # fmt: skip
     if found.path not in loaded:
         loaded[found.path] = build_model(found, place)
     return loaded[found.path], found

@@ -30,6 +30,8 @@ CASES = {
     "syndiff-t2-t1": _BOTH,
     "syndiff-t1-flair": (*_BOTH, "native/patient20/study2_"),
     "syndiff-t2-flair": (*_BOTH, "native/patient03/study1_"),
+    "syndiff-t2-t1-flair": (*_BOTH, "native/patient03/study1_", "native/patient20/study2_"),
+    "disdiff-t1-t2": _BOTH,
     "aldm-t1-t1ce-t2-flair": (
         *_BOTH, "native/patient03/study1_", "native/patient09/study2_", "native/patient20/study2_",
     ),

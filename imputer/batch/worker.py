@@ -154,7 +154,7 @@ class Worker:
         given = self.settings
         found = model_for(
             case.volume, job.target, given.model, given.anatomy,
-            beside=case.roles[1:], offline=given.offline, at_hand=self._files,
+            beside=case.roles[1:], styled=case.style is not None, offline=given.offline, at_hand=self._files,
         )  # fmt: skip
         piece.loaded = (case, found)
         if found.path in self._methods:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from imputer.errors import UsageError
-from imputer.files import strip_suffixes, synthetic_name
+from imputer.files import strip_suffixes
 from imputer.io.bids import bids_output
 from imputer.io.cohort import Case
 from imputer.io.names import without_modality
@@ -54,7 +54,7 @@ def output_of(
         stem = strip_suffixes(Path(case.id)) if source.suffix.lower() == ".zip" else case.id
         return out / f"{stem}_synth-{target}{_SUFFIX if kinds == ('nifti',) else ''}"
     place = source.relative_to(root).parent
-    name = _brats_name(case, target, source) if brats else synthetic_name(source, target)
+    name = _brats_name(case, target, source) if brats else f"{strip_suffixes(source)}_synth-{target}"
     return out / place / f"{name}{_SUFFIX}"
 
 

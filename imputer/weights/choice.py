@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from imputer.errors import ModelError
 from imputer.modality import Modality
-from imputer.weights.manifest import Entry, ImportOnly, Scope
+from imputer.weights.manifest import STYLED, Entry, ImportOnly, Scope
 from imputer.weights.package import ANY_MM, NOT_STATED
 
 _ROUNDING = 0.01  # share by which a size may pass a limit: headers and manifests round
@@ -37,8 +37,9 @@ def choose(
 ) -> Choice:
     """Choose the model that makes `target` from `source`, and those `beside` it, and fits the case best.
 
-    One that lacks no source comes first. Then the sizes of the voxels count most, then the anatomy. Of those that fit
-    equally well one that makes this pair alone comes before one that makes many, and then the first is taken.
+    One that lacks no source comes first, and one that is there for the look of a reference scan last. Then the sizes of
+    the voxels count most, then the anatomy. Of those that fit equally well one that makes this pair alone comes before
+    one that makes many, and then the first is taken.
 
     Parameters
     ----------
@@ -60,6 +61,7 @@ def choose(
     ranks = [
         (
             len(lacking(entry, given)),
+            entry.method in STYLED,
             _spacing_misfit(entry.scope, spacing_mm),
             not _shows(entry, anatomy),
             _makes_many(entry),
@@ -75,7 +77,7 @@ def choose(
         cautions.append(f"the model was trained on {entry.scope.anatomy}, not on {anatomy}")
     elif anatomy is not None:
         reasons.append(f"it was trained on {entry.scope.anatomy}")
-    if any(rank[:3] == best[:3] and rank != best for rank in ranks):
+    if any(rank[:4] == best[:4] and rank != best for rank in ranks):
         reasons.append("it makes this pair alone")
     if lacking(entry, given):
         reasons.append(f"it can do without {' and '.join(each.upper() for each in lacking(entry, given))}")

@@ -11,7 +11,7 @@ from imputer.modality import Modality
 from imputer.weights import hub, store
 from imputer.weights.choice import choose, makes
 from imputer.weights.fields import SUFFIX
-from imputer.weights.manifest import Entry, HubFile, find
+from imputer.weights.manifest import STYLED, Entry, HubFile, find
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 
@@ -51,6 +51,7 @@ def find_model(
     beside: Collection[Modality] = (),
     spacing_mm: tuple[float, float, float] | None = None,
     anatomy: str | None = None,
+    styled: bool = False,
     offline: bool = False,
     progress: hub.Progress | None = None,
     at_hand: Mapping[str, Path] | None = None,
@@ -63,6 +64,7 @@ def find_model(
     source, target : the pair that is asked for; they pick from a repository with several models.
     beside : sources that enter together with the first one.
     spacing_mm, anatomy : of the volume, (3,) and e.g. "brain"; what the choice goes by, besides the pair.
+    styled : choose among those alone that may give a result the look of a reference scan.
     offline : never use the network.
     progress : called with (stage, done, total), bytes.
     at_hand : by SHA-256, files that were found before and need no second check, since they are loaded already.
@@ -76,7 +78,8 @@ def find_model(
     if model is None:
         if source is None or target is None:
             raise ModelError("Without a pair of modalities no model can be chosen.", remedy="Name a model.")
-        choice = choose(store.all_entries(), source, target, beside=beside, spacing_mm=spacing_mm, anatomy=anatomy)
+        candidates = [entry for entry in store.all_entries() if not styled or entry.method in STYLED]
+        choice = choose(candidates, source, target, beside=beside, spacing_mm=spacing_mm, anatomy=anatomy)
         path = _obtain(choice.entry, at_hand, offline=offline, progress=progress)
         return Found(path, choice.entry, choice.reasons, choice.cautions)
     text = str(model)

@@ -31,6 +31,7 @@ _FORMAT = 2
 LARGEST = 4_000_000  # bytes; a manifest of a thousand models has less
 
 METHODS = ("syndiff", "disdiff", "aldm")
+STYLED = ("disdiff",)  # methods that may give a result the look of a reference scan
 ONE_SOURCE = ("aldm",)  # methods that work from any one of their sources
 # Those that do unless the model says which of its sources it requires, if only none: then they enter together.
 ONE_SOURCE_UNLESS_TOLD = ("disdiff",)

@@ -57,6 +57,19 @@ def test_the_mean_attribute_is_taken_unless_there_is_a_reference(
     assert records[1]["source"]["file"] == "t1.nii.gz"
 
 
+def test_without_a_model_one_that_takes_a_reference_is_chosen(run: Run, scans: Path, tmp_path: Path) -> None:
+    reference, out = scans / "site_b" / "t2.nii.gz", tmp_path / "out.nii.gz"
+    source, quickly = scans / "t1.nii.gz", ("--force", "--steps", 1)
+    made = run("synth", source, "--to", "t2", "-o", out, "--style-from", reference, *quickly)
+    assert made.exit_code == 0, made.output
+    assert json.loads((tmp_path / "out.json").read_text())["model"]["id"] == "disdiff-t1-t2"
+    plain = run("synth", source, "--to", "t2", "-o", tmp_path / "plain.nii.gz", *quickly)
+    assert plain.exit_code == 0, plain.output
+    assert json.loads((tmp_path / "plain.json").read_text())["model"]["id"] == "syndiff-t1-t2"
+    none = run("synth", source, "--to", "flair", "--style-from", f"flair={reference}")
+    assert_refused(none, 4, "no model from t1 to flair")
+
+
 def test_a_scan_takes_on_the_look_of_another_of_its_own_modality(
     run: Run, model: Path, scans: Path, tmp_path: Path
 ) -> None:

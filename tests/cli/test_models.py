@@ -20,7 +20,7 @@ from imputer.weights.manifest import Imported
 from .conftest import Run, assert_refused
 
 PAIRS = ["syndiff-t1-t2", "syndiff-t2-t1", "syndiff-t1-flair", "syndiff-t2-flair"]
-IDS = [*PAIRS, "aldm-t1-t1ce-t2-flair"]
+IDS = [*PAIRS, "syndiff-t2-t1-flair", "disdiff-t1-t2", "aldm-t1-t1ce-t2-flair"]
 
 
 def test_list_has_the_embedded_models_first(run: Run) -> None:

@@ -16,7 +16,7 @@ from imputer.weights.card import card
 from imputer.weights.manifest import Entry, Licence, Score, entries
 from imputer.weights.package import ANY_MM
 
-EMBEDDED = [entry for entry in entries() if entry.embedded and entry.method == "syndiff"]
+EMBEDDED = [entry for entry in entries() if entry.embedded and entry.method == "syndiff" and len(entry.sources) == 1]
 ONE = replace(
     EMBEDDED[0],
     scores=(Score("my patients", "anna", "PSNR (dB)", 25.1, 20.0, "mapping"), Score("my patients", "b|b", "SSIM", 0.9)),
