@@ -47,7 +47,8 @@ Errors are one line on stderr, `imputer: error: ...`; nothing is left half writt
 | `HF_TOKEN`, `HF_HOME`, `HF_ENDPOINT` | token, settings and mirror of the Hugging Face Hub |
 | `HTTPS_PROXY`, `REQUESTS_CA_BUNDLE`, `SSL_CERT_FILE` | proxy and private certificates for the way there |
 | `NO_COLOR` | no colours |
-| `CUDA_VISIBLE_DEVICES`, `OMP_NUM_THREADS` | honoured by PyTorch |
+| `CUDA_VISIBLE_DEVICES` | honoured by PyTorch |
+| `OMP_NUM_THREADS` | honoured by PyTorch; where a container has a share of the processors, set to it unless you did |
 """
 
 # Plain help of a fixed width, whatever the terminal; read by Typer when it is imported, hence before.
