@@ -68,12 +68,9 @@ def _arguments() -> argparse.Namespace:
 
 def _made(options: argparse.Namespace, watch: Stopwatch) -> Prepared:
     """Do what the command does, in its order: `imputer.cli.app`, then `imputer.synth.synthesise_each`."""
-    import imputer.cli.app
-    from imputer.allocator import keep_freed_memory
-    from imputer.processors import share_processors
+    from imputer.cli.app import set_up_process
 
-    keep_freed_memory()
-    share_processors()
+    set_up_process()
     import imputer.synth  # noqa: F401 - the command loads it
     from imputer.case import Settings, draw_case, finish_case, model_for, prepare_case, read_cases
     from imputer.methods.base import choose_device

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "imputer"
 STOREYS = {
     "errors": 0,
     "allocator": 0,
+    "garbage": 0,
     "processors": 0,
     "modality": 0,
     "files": 0,
@@ -60,7 +61,17 @@ PARTS = {
     "scores_file": "evaluate",
     "trained_on": "evaluate",
 }
-GROUND = ("errors", "allocator", "processors", "modality", "files", "seeds", "safetensors_header", "plain_zip")
+GROUND = (
+    "errors",
+    "allocator",
+    "garbage",
+    "processors",
+    "modality",
+    "files",
+    "seeds",
+    "safetensors_header",
+    "plain_zip",
+)
 WITHOUT_TORCH = (*GROUND, "volume", "io", "preprocess", "phantom", "weights", "report", "cli")
 # What a package is imported as, where that is not its name.
 IMPORTED_AS = {"python-gdcm": "gdcm", "huggingface-hub": "huggingface_hub", "pillow": "PIL", "simpleitk": "SimpleITK"}

@@ -9,6 +9,7 @@ import typer
 from imputer import __version__
 from imputer.allocator import keep_freed_memory
 from imputer.cli import batch, demo, doctor, evaluate, inspect, models, report, synth, train
+from imputer.garbage import collect_seldom
 from imputer.processors import share_processors
 
 app = typer.Typer(
@@ -29,6 +30,13 @@ app.add_typer(demo.app)
 app.add_typer(doctor.app)
 
 
+def set_up_process() -> None:
+    """Tell the process, which is imputer's own, how to keep its memory and how many processors it has."""
+    collect_seldom()
+    keep_freed_memory()
+    share_processors()
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"imputer {__version__}")
@@ -45,5 +53,4 @@ def imputer(
 
     To begin: imputer demo, then imputer synth t1.nii.gz --to t2
     """
-    keep_freed_memory()
-    share_processors()
+    set_up_process()

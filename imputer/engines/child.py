@@ -15,6 +15,7 @@ from typing import Any, Generic
 
 from imputer.allocator import keep_freed_memory
 from imputer.engines.worker import J, MakeWorker, R, portable, reason_of
+from imputer.garbage import collect_seldom
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def serve(
     `stopping` becomes readable when the other end of it is closed: the worker shall finish or drop what it has.
     """
     _end_with_parent()
+    collect_seldom()
     keep_freed_memory()
     line: _Line[J] = _Line(connection)
     try:
