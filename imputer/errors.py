@@ -54,6 +54,11 @@ class OutputError(ImputerError):
     exit_code = 6
 
 
+def installing(*extras: str) -> str:
+    """Return the remedy where an optional package is missing: what installs one of the extras that have it."""
+    return "Install it with: pip install " + " or ".join(f"'imputer[{extra}]'" for extra in extras) + "."
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error is lack of memory, on the host or (known by name: torch is not imported here) on a device."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

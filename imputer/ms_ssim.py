@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from imputer.errors import InputError
+from imputer.errors import InputError, installing
 from imputer.report.masks import extent
 from imputer.report.metrics import Mask
 
@@ -41,8 +41,7 @@ def ms_ssim(
     try:
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as measure
     except ImportError as error:
-        remedy = "Install it with: pip install 'imputer[evaluate]'."
-        raise InputError("MS-SSIM needs torchmetrics.", remedy=remedy) from error
+        raise InputError("MS-SSIM needs torchmetrics.", remedy=installing("evaluate")) from error
     import torch  # here: most of an evaluation does without
 
     box = _box(mask)

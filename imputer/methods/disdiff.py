@@ -90,10 +90,8 @@ class DisDiff(SliceMethod):
         return torch.cat(found).mean(dim=0)
 
     def _begin(self, options: RunOptions) -> Begin:
-        source, target = (
-            _one_of(self.sources, options.source, "source"),
-            _one_of(self.targets, options.target, "target"),
-        )
+        source = _one_of(self.sources, options.source, "source")
+        target = _one_of(self.targets, options.target, "target")
         if options.style is None:
             attribute = self.network.default_attribute(target)
         else:

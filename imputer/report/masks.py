@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imputer.errors import InputError, UsageError
+from imputer.errors import InputError, UsageError, installing
 from imputer.report.metrics import Mask
 
 BODY_ABOVE_HU = -500.0  # halfway between air and water
@@ -29,8 +29,7 @@ def body_mask(reference: NDArray[np.floating]) -> Mask:
     try:
         from scipy import ndimage
     except ImportError as error:
-        remedy = "Install it with: pip install 'imputer[evaluate]', or give --mask."
-        raise UsageError("A body mask needs SciPy.", remedy=remedy) from error
+        raise UsageError("A body mask needs SciPy.", remedy=f"{installing('evaluate')} Or give --mask.") from error
     # Beyond the first and last slice the body goes on, so that nothing is taken off there.
     solid = np.pad(reference > BODY_ABOVE_HU, [(0, 0), (0, 0), (1, 1)], mode="edge")
     opened: Any = ndimage.binary_opening(solid)[..., 1:-1]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imputer.errors import InputError, UsageError
+from imputer.errors import InputError, UsageError, installing
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -57,8 +57,7 @@ def ssim(reference: Array, estimate: Array, *, data_range: float, inside: Mask |
     try:
         from skimage.metrics import structural_similarity
     except ImportError as error:
-        remedy = "Install it with: pip install 'imputer[train]' or 'imputer[evaluate]'."
-        raise UsageError("SSIM needs scikit-image.", remedy=remedy) from error
+        raise UsageError("SSIM needs scikit-image.", remedy=installing("train", "evaluate")) from error
     reference, estimate = np.asarray(reference, np.float64), np.asarray(estimate, np.float64)
     score: Any
     if inside is None:

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from imputer.errors import UsageError
+from imputer.errors import UsageError, installing
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
@@ -98,8 +98,7 @@ def scipy_stats() -> ModuleType:
     try:
         from scipy import stats
     except ImportError as error:
-        remedy = "Install it with: pip install 'imputer[evaluate]'."
-        raise UsageError("Statistics need SciPy.", remedy=remedy) from error
+        raise UsageError("Statistics need SciPy.", remedy=installing("evaluate")) from error
     return stats  # type: ignore[no-any-return]
 
 

@@ -62,6 +62,7 @@ class AdversarialTrainer(ABC, Generic[AnyDirection]):
 
     losses: DiffusionLosses
     directions: dict[str, AnyDirection]
+    contrasts: Mapping[str, Networks]  # the directions, and what else a method has of one contrast each
 
     def __init__(self, config: SliceConfig, folder: Path, fabric: Fabric, data: RunData) -> None:
         self.settings, self.folder, self.fabric = config, folder, fabric
@@ -173,7 +174,7 @@ class AdversarialTrainer(ABC, Generic[AnyDirection]):
 
     def _trainable(self, *, critics: bool) -> None:
         """Let gradients flow into the discriminators or into the generators; the others are only passed through."""
-        for networks in self._contrasts().values():
+        for networks in self.contrasts.values():
             for _, network in networks.critics():
                 network.requires_grad_(critics)
             for _, network in networks.generators():
@@ -181,14 +182,7 @@ class AdversarialTrainer(ABC, Generic[AnyDirection]):
 
     def _generator_keys(self) -> list[str]:
         """Return the names of the networks that the generators' losses train."""
-        return [f"{name}.{part}" for name, networks in self._contrasts().items() for part, _ in networks.generators()]
-
-    def _contrasts(self) -> Mapping[str, Networks]:
-        """Return all networks that belong to one contrast, by its name."""
-        return self.directions
-
-    def _other(self, name: str) -> str:
-        return "backward" if name == "forward" else "forward"
+        return [f"{name}.{part}" for name, networks in self.contrasts.items() for part, _ in networks.generators()]
 
     def state(self) -> dict[str, Any]:
         """Return weights, averages and optimiser states by network."""

@@ -5,7 +5,7 @@ SynDiff (section III-C) and DisDiff (Eqs. 4, 5 and 12) differ in what a diffusiv
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -73,6 +73,11 @@ class Diffusive(Networks):
     def estimate_critic(self) -> nn.Module | None:
         """The patch discriminator that judges estimates of x_0, if any."""
         return self.patch_critic
+
+
+def other_of(name: str, names: Iterable[str]) -> str:
+    """Return the name of the other contrast of two."""
+    return next(each for each in names if each != name)
 
 
 def network_config(config: SliceConfig) -> NCSNppConfig:

@@ -15,7 +15,7 @@ they leave open, and what is ours:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,7 +36,15 @@ from imputer.nets.disdiff import (
     mean_content,
 )
 from imputer.nets.ncsnpp import NCSNpp
-from imputer.train.diffusive import DiffusionLosses, Diffusive, Networks, Window, estimate_critic, time_critic
+from imputer.train.diffusive import (
+    DiffusionLosses,
+    Diffusive,
+    Networks,
+    Window,
+    estimate_critic,
+    other_of,
+    time_critic,
+)
 from imputer.train.disdiff_config import DisDiffTrainConfig, model_config
 from imputer.train.losses import Critic, fake_loss, real_loss
 
@@ -142,7 +150,10 @@ class DisDiffLosses(DiffusionLosses):
         self.config = config
 
     def encode_together(self, sources: Mapping[str, Disentangled], common: Common, x: Tensor) -> Tensor:
-        """Return the mean z_c of what images (B, N, H, W) of several sources show."""
+        """Return the mean z_c of what images (B, N, H, W) of several sources show.
+
+        Those that show nothing are encoded too: each encoder takes part in every step, as several devices need it.
+        """
         encoded = {n: self.encode(source, common, x[:, n : n + 1]) for n, source in enumerate(sources.values())}
         return mean_content(encoded, shares_of(x))
 
@@ -206,11 +217,6 @@ class DisDiffLosses(DiffusionLosses):
     def align_loss(self, source_content: Tensor, content: Tensor) -> Tensor:
         """Paired: 1 - cosine of the contents of a slice's two contrasts, which shall be one."""
         return self.config.align_weight * (1 - agreement(source_content.float(), content.float()).mean())
-
-
-def other_of(name: str, names: Iterable[str]) -> str:
-    """Return the name of the other contrast of two."""
-    return next(each for each in names if each != name)
 
 
 def agreement(one: Tensor, other: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from imputer.methods.base import Identity
 from imputer.methods.disdiff import DisDiff as Method
 from imputer.nets.disdiff import DisDiff
 from imputer.train.adversarial_trainer import AdversarialTrainer, Draws, Images, RunData
-from imputer.train.diffusive import Condition
+from imputer.train.diffusive import Condition, other_of
 from imputer.train.disdiff import (
     Codes,
     Common,
@@ -26,7 +26,6 @@ from imputer.train.disdiff import (
     make_contrast,
     make_decoder,
     make_source,
-    other_of,
 )
 from imputer.train.disdiff_config import DisDiffTrainConfig, model_config
 from imputer.train.disdiff_scores import Swapper, content_scores, cycle_scores, spread
@@ -50,6 +49,7 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
     """
 
     losses: DisDiffLosses
+    contrasts: Mapping[str, Disentangled]
 
     def __init__(self, config: DisDiffTrainConfig, folder: Path, fabric: Fabric, data: RunData) -> None:
         super().__init__(config, folder, fabric, data)
@@ -61,6 +61,7 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
         common = make_common(config)
         self.directions = {name: self._set_up(name, contrast) for name, contrast in plain.items()}
         self.sources = {name: self._set_up(name, source) for name, source in plain_sources.items()}
+        self.contrasts = {**self.directions, **self.sources}
         critic = common.content_critic
         self.common = Common(
             self._add("shared", common.shared),
@@ -74,7 +75,7 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
         with torch.no_grad(), self.fabric.autocast():
             codes = self._codes(images)
         for name, (x_0, partner) in images.items():
-            contrast = self._contrasts()[name]
+            contrast = self.contrasts[name]
             if isinstance(contrast, Contrast) and contrast.is_judged:
                 with torch.no_grad(), self.fabric.autocast():
                     of_source = self._partner_content(name, partner)
@@ -95,7 +96,7 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
         losses: Losses = {}
         with self.fabric.autocast():
             codes = self._codes(images)
-            contrasts = {name: self._contrasts()[name] for name in images}
+            contrasts = {name: self.contrasts[name] for name in images}
             for name, (x_0, partner) in images.items():
                 parts: dict[str, Tensor] = {}
                 of_source = self._partner_content(name, partner)
@@ -121,13 +122,10 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
             return self.directions
         return [*self.directions, list(self.sources)[number % len(self.sources)]]
 
-    def _contrasts(self) -> dict[str, Disentangled]:
-        return {**self.directions, **self.sources}
-
     def _codes(self, images: Images) -> Codes | None:
         if not self.config.disentangle:
             return None
-        return self.losses.codes(self._contrasts(), self.common, {name: x_0 for name, (x_0, _) in images.items()})
+        return self.losses.codes(self.contrasts, self.common, {name: x_0 for name, (x_0, _) in images.items()})
 
     def _partner_content(self, name: str, partner: Tensor | None) -> Tensor | None:
         """Return the content of what is paired with images of a contrast; None of unpaired ones."""
@@ -135,7 +133,7 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
             return None
         if self.sources and name in self.directions:
             return self.losses.encode_together(self.sources, self.common, partner)
-        return self.losses.encode(self.directions[self._other(name)], self.common, partner)
+        return self.losses.encode(self.directions[other_of(name, self.directions)], self.common, partner)
 
     def _condition(
         self, name: str, x_0: Tensor, of_source: Tensor | None, codes: Codes | None, generator: Generator
@@ -149,7 +147,7 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
             content = of_source
         else:
             assert codes is not None
-            other = self.directions[self._other(name)]
+            other = self.directions[other_of(name, self.directions)]
             content = self.losses.encode(other, self.common, codes.swapped[name].detach())
         attribute = None
         if codes is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from imputer.errors import DeviceError, ImputerError, UsageError
+from imputer.errors import DeviceError, ImputerError, UsageError, installing
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -24,7 +24,7 @@ def launch(accelerator: str, devices: int, precision: str) -> Fabric:
         from lightning_fabric import Fabric
         from lightning_fabric.utilities.exceptions import MisconfigurationException
     except ImportError as error:
-        raise ImputerError("Training needs the extra 'train'.", remedy="Run: pip install 'imputer[train]'.") from error
+        raise ImputerError("Training needs the extra 'train'.", remedy=installing("train")) from error
     if accelerator not in ACCELERATORS or precision not in PRECISIONS:
         raise UsageError(
             f"Accelerator {accelerator!r} or precision {precision!r} is unknown.",

@@ -14,7 +14,7 @@ from imputer.methods.syndiff import SynDiff
 from imputer.nets.ncsnpp import NCSNpp
 from imputer.train.adversarial_trainer import AdversarialTrainer, Draws, Images, RunData
 from imputer.train.config import TrainConfig
-from imputer.train.diffusive import network_config
+from imputer.train.diffusive import network_config, other_of
 from imputer.train.parts import Losses
 from imputer.train.ship import data_recipe, export_syndiff
 from imputer.train.syndiff import Direction, SynDiffLosses, make_direction
@@ -37,7 +37,7 @@ class SynDiffTrainer(AdversarialTrainer[Direction]):
         if config.initial:
             for direction in plain.values():
                 load_initial(direction.diffusive, config)
-        self.directions = {name: self._set_up(name, direction) for name, direction in plain.items()}
+        self.contrasts = self.directions = {name: self._set_up(name, direction) for name, direction in plain.items()}
 
     def _critic_losses(self, images: Images, draws: Draws, *, penalise: bool) -> Iterator[tuple[str, Tensor]]:
         for name, direction in self.directions.items():
@@ -47,7 +47,8 @@ class SynDiffTrainer(AdversarialTrainer[Direction]):
                     condition = self.losses.condition(direction, x_0, partner)
                 yield from self._diffusion_critics(name, x_0, condition, draws[name], penalise=penalise)
             if direction.translator is not None:
-                other, x_other = self.directions[self._other(name)], images[self._other(name)][0]
+                other_name = other_of(name, self.directions)
+                other, x_other = self.directions[other_name], images[other_name][0]
                 with self.fabric.autocast():
                     loss = self.losses.patch_critic_loss(direction, other, x_0, x_other)
                 yield f"{name}.patch_critic", loss
@@ -60,7 +61,7 @@ class SynDiffTrainer(AdversarialTrainer[Direction]):
                 condition = self.losses.condition(direction, x_0, partner)
                 parts = self._diffusion(name, x_0, condition, draws[name], paired=partner is not None)
                 if direction.translator is not None:
-                    other = self.directions[self._other(name)]
+                    other = self.directions[other_of(name, self.directions)]
                     parts.update(self.losses.translation_loss(direction, other, x_0, condition.maps))
             losses.update({f"{name}.{part}": loss for part, loss in parts.items()})
         return losses

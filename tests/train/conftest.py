@@ -65,6 +65,19 @@ def make_disdiff(scans: Path, tmp_path: Path) -> MakeDisDiff:
     return make
 
 
+@pytest.fixture
+def of_two_sources(cohort: Path) -> dict[str, object]:
+    """Settings, of either method, that make FLAIR of T1 and T2 together."""
+    return {
+        "source_dir": str(cohort),
+        "target_dir": str(cohort),
+        "other_sources": ("t2",),
+        "target": "flair",
+        "paired": True,
+        "pixel_mm": 4.0,
+    }
+
+
 def _tiny(scans: Path, folder: Path) -> dict[str, object]:
     return {
         "source_dir": str(scans / "t1"),

@@ -30,19 +30,11 @@ MakeJoint = Callable[..., DisDiffTrainConfig]
 
 
 @pytest.fixture
-def make_joint(make_disdiff: MakeDisDiff, cohort: Path) -> MakeJoint:
+def make_joint(make_disdiff: MakeDisDiff, of_two_sources: dict[str, object]) -> MakeJoint:
     """Settings of a tiny run from T1 and T2 to FLAIR, with changes by name."""
 
     def make(**changes: object) -> DisDiffTrainConfig:
-        settings: dict[str, object] = {
-            "source_dir": str(cohort),
-            "target_dir": str(cohort),
-            "other_sources": ("t2",),
-            "target": "flair",
-            "paired": True,
-            "pixel_mm": 4.0,
-        }
-        return make_disdiff(**{**settings, **changes})
+        return make_disdiff(**{**of_two_sources, **changes})
 
     return make
 

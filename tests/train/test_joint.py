@@ -40,20 +40,11 @@ MakeJoint = Callable[..., TrainConfig]
 
 
 @pytest.fixture
-def make_joint_config(make_config: MakeConfig, cohort: Path) -> MakeJoint:
+def make_joint_config(make_config: MakeConfig, of_two_sources: dict[str, object]) -> MakeJoint:
     """Settings of a tiny run from T1 and T2 together to FLAIR, with changes by name."""
 
     def make(**changes: object) -> TrainConfig:
-        settings: dict[str, object] = {
-            "source_dir": str(cohort),
-            "target_dir": str(cohort),
-            "other_sources": ("t2",),
-            "target": "flair",
-            "paired": True,
-            "direction": "forward",
-            "pixel_mm": 4.0,
-        }
-        return make_config(**{**settings, **changes})
+        return make_config(**{**of_two_sources, "direction": "forward", **changes})
 
     return make
 
