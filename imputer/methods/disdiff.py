@@ -22,13 +22,12 @@ from imputer.diffusion.noise import SliceNoise
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import ModelError, UsageError
 from imputer.methods.base import Identity, RunOptions, checked_scale, fields_of, to_tensor
+from imputer.methods.batches import BatchSize
 from imputer.methods.slices import (
-    GPU_BATCH,
     Begin,
     SliceMethod,
     filled_slices,
     shares_of,
-    slices_at_once,
     slices_with_head,
 )
 from imputer.modality import Modality, parse_modality
@@ -95,7 +94,7 @@ class DisDiff(SliceMethod):
         if options.style is None:
             attribute = self.network.default_attribute(target)
         else:
-            attribute = self.attribute_of(options.style, target, min(GPU_BATCH, slices_at_once(self.device, options)))
+            attribute = self.attribute_of(options.style, target, BatchSize(self.device, options.batch_size).now)
 
         generator = self._in_precision(self.network.generator_of(target), options)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from imputer.diffusion.adversarial import Denoiser, sample
 from imputer.diffusion.noise import SliceNoise
 from imputer.diffusion.schedule import Schedule
-from imputer.errors import DeviceError, UsageError
+from imputer.errors import UsageError
 from imputer.methods.base import (
     PRECISIONS,
     Identity,
@@ -23,6 +23,7 @@ from imputer.methods.base import (
     to_array,
     to_tensor,
 )
+from imputer.methods.batches import BatchSize
 from imputer.modality import Modality
 from imputer.nets.disdiff import HEAD_ABOVE
 from imputer.nets.ncsnpp import NCSNpp
@@ -32,7 +33,6 @@ BACKGROUND = -1.0
 HEAD_SHARE = 0.02  # of a slice's pixels
 # Makes, of source slices (B, N, H, W) on the device and their noise, what estimates x_0 of the target's slices.
 Begin = Callable[[Tensor, SliceNoise], Denoiser]
-GPU_BATCH = 16  # slices; a CPU takes one at a time: fastest (it stays in the cache), and the same bits for any batch
 
 
 class SliceMethod(ABC):
@@ -119,21 +119,17 @@ class SliceMethod(ABC):
         pending = filled_slices(stack)
         if on_units is not None:
             on_units(len(stack) - len(pending))
-        size = slices_at_once(self.device, options)
+        size = BatchSize(self.device, options.batch_size)
         begin = self._begin(options)
         while pending:
-            batch = pending[:size]
+            batch = pending[: size.now]
             try:
-                result[batch] = self._run_batch(begin, stack, batch, options)
+                with size.running(len(batch)):
+                    result[batch] = self._run_batch(begin, stack, batch, options)
             except torch.OutOfMemoryError as error:
-                if size == 1:
-                    raise DeviceError(
-                        "One slice does not fit into the device's memory.", remedy="Use --device cpu."
-                    ) from error
-                size = max(1, size // 2)
-                torch.cuda.empty_cache()
+                size.halve(error)
                 continue
-            pending = pending[size:]
+            pending = pending[len(batch) :]
             if on_units is not None:
                 on_units(len(batch))
         return result
@@ -184,8 +180,3 @@ def slices_with_head(stack: NDArray[np.float32]) -> NDArray[np.bool_]:
     """
     share: NDArray[np.float64] = (stack > HEAD_ABOVE).any(axis=1).mean(axis=(1, 2))
     return share > HEAD_SHARE
-
-
-def slices_at_once(device: torch.device, options: RunOptions) -> int:
-    """Return how many slices go through the network together, as long as memory holds them."""
-    return 1 if device.type == "cpu" else options.batch_size or GPU_BATCH

@@ -12,7 +12,7 @@ from tiny import make_generator, make_header, make_method
 from tiny_joint import joint_header, make_joint
 
 from imputer.errors import DeviceError, ModelError, UsageError
-from imputer.methods import slices
+from imputer.methods import batches
 from imputer.methods.base import Identity, RunOptions
 from imputer.methods.syndiff import MEAN, SynDiff, build, network_from_header, one_by_one
 from imputer.modality import Modality
@@ -142,6 +142,22 @@ def test_a_slice_that_does_not_fit_into_memory_is_a_device_error(stack: Stack, m
         method.run(stack, OPTIONS)
 
 
+def test_a_lack_of_memory_halves_the_batch(stack: Stack, result: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, sizes = make_method(), []
+    whole = method.generator.forward
+
+    def small(x: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("no")
+        return whole(x, *more)
+
+    monkeypatch.setattr(batches, "CPU_SLICES", 4)
+    monkeypatch.setattr(method.generator, "forward", small)
+    np.testing.assert_array_equal(method.run(stack, OPTIONS), result)
+    assert [size for size in sizes if size > 1] == [4, 2]
+
+
 def test_a_header_rebuilds_the_method(stack: Stack, result: Stack) -> None:
     header = make_header()
     network = network_from_header(header, "file")
@@ -222,7 +238,7 @@ def test_a_mean_over_the_sources_that_a_slice_shows_whatever_the_batch(
     assert not np.array_equal(result[0], make_joint().run(alone, OPTIONS)[0])
     shares = [share.flatten().tolist() for _, share in one_by_one(torch.from_numpy(both[:2]))]
     assert shares == [[0.5, 1.0], [0.5, 0.0]]
-    monkeypatch.setattr(slices, "slices_at_once", lambda device, options: 3)
+    monkeypatch.setattr(batches, "CPU_SLICES", 3)
     np.testing.assert_allclose(fused.run(both, OPTIONS), result, atol=1e-5)
 
 
