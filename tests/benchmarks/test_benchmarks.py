@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import write_head
+
+from imputer.modality import Modality
 
 ROOT = Path(__file__).resolve().parents[2]
 ONCE = ("--rounds", "1")
@@ -129,6 +132,19 @@ def test_aldm_grows_in_few_steps_and_in_half_precision_is_told_from_fp32(tmp_pat
     full, half = row["variants"]
     assert "sampling 200" not in full["parts"]
     assert full["from the first"]["max"] == 0 < half["from the first"]["max"]
+
+
+def test_half_precision_is_told_from_fp32_by_model_and_pair(tmp_path: Path, tiny_model: Path) -> None:
+    scan, output = tmp_path / "t1.nii.gz", tmp_path / "results.json"
+    write_head(scan, Modality.T1, shape=(40, 44, 6), spacing=(5.0, 5.0, 25.0))
+    done = call(
+        "benchmarks.precision", str(scan), "--models", str(tiny_model), "--slices", "2", "--output", str(output)
+    )
+    assert done.returncode == 0, done.stderr
+    coarse, fine = json.loads(output.read_text(encoding="utf-8"))["rows"]
+    assert (coarse["precision"], fine["precision"]) == ("bf16", "fp16")
+    assert (coarse["source"], coarse["target"]) == ("t1", "t2")
+    assert 0 < fine["max"] < coarse["max"]
 
 
 def test_a_dry_run_prints_the_commands_in_order_of_worth(tmp_path: Path) -> None:
