@@ -84,7 +84,7 @@ def write_nifti(volume: Volume, path: Path, *, like: Volume, description: str, o
     dtype = header.get_data_dtype()  # with the byte order of the header
     with replacing(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         if path.name.lower().endswith(".gz"):
-            # Neither name nor time inside: the same volume gives the same bytes.
+            # Neither name nor time inside: the same volume gives the same bytes, on processors of one kind at least.
             with cast(Any, IGzipFile)("", "wb", GZIP_LEVEL, file, mtime=0) as stream:  # isal types it in part
                 _write(cast(BinaryIO, stream), header, volume.array, dtype)
         else:
