@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,4 +48,18 @@ def measure(options: argparse.Namespace, growth: Growth, settings: Mapping[str, 
 
 def _write(options: argparse.Namespace, results: Mapping[str, Any]) -> None:
     if options.output:
-        options.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(options.output, results)
+
+
+def write_json(path: Path, results: Mapping[str, Any]) -> None:
+    """Write results; what is infinite, the PSNR of equal results, is null, for JSON has no number for it."""
+    text = json.dumps(_finite(results), indent=2, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and math.isinf(value) else value

@@ -2,7 +2,7 @@
 
 Of each model that takes a source's contrast, to each of its targets: evenly spread slices that show a head. Differences
 are of values in [-1, 1], the PSNR of a range of 2. Not how fast it is: on a CPU fp16, which imputer refuses there, is
-very slow, but its rounding is that of the format. ALDM's whole volumes are compared by `benchmarks.aldm`.
+slow, but its rounding is that of the format. ALDM's whole volumes are compared by `benchmarks.aldm`.
 
     python -m benchmarks.precision t1.nii.gz t2.nii.gz --output results.json
     python -m benchmarks.precision t1.nii.gz --models my.safetensors --precisions bf16 --device cuda
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measures import difference, machine
+from benchmarks.options import write_json
 from imputer.io.dispatch import load
 from imputer.methods.base import RunOptions
 from imputer.methods.slices import SliceMethod, slices_with_head
@@ -47,7 +48,7 @@ def main() -> None:
                 rows.append({"model": name, **row})
     if options.output:
         found = {**machine(options.machine), "slices": options.slices, "rows": rows}
-        options.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_json(options.output, found)
 
 
 def _arguments() -> argparse.Namespace:
