@@ -16,12 +16,18 @@ Measure = Callable[[Mapping[str, Any]], dict[str, Any]]  # from settings to resu
 
 
 def make_parser(doc: str | None, *, rounds: int, growth: Growth) -> argparse.ArgumentParser:
-    """Make a parser with the options of every benchmark."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
+    """Make a parser with the options of every benchmark that takes rounds."""
+    parser = make_plain_parser(doc)
     parser.add_argument("--rounds", type=int, default=rounds, help="in each of which every variant has its turn")
     parser.add_argument("--grow", choices=sorted(growth), help="measure ours alone at growing values")
     parser.add_argument("--values", type=int, nargs="*", help="of what grows")
+    return parser
+
+
+def make_plain_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Make a parser with the options of every benchmark."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path, help="JSON of the results; of what grows, written after each value")
     parser.add_argument("--machine", default="", help="what its owner calls the processor")
     return parser

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measures import difference, machine
-from benchmarks.options import write_json
+from benchmarks.options import make_plain_parser, write_json
 from imputer.io.dispatch import load
 from imputer.methods.base import RunOptions
 from imputer.methods.slices import SliceMethod, slices_with_head
@@ -52,14 +52,11 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_plain_parser(__doc__)
     parser.add_argument("sources", type=Path, nargs="+", metavar="SCAN", help="its name tells the contrast")
     parser.add_argument("--models", nargs="*", help="ids or files; left out, all embedded ones")
     parser.add_argument("--precisions", nargs="+", default=["bf16", "fp16"])
     parser.add_argument("--slices", type=int, default=8, help="of each scan")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--machine", default="", help="what its owner calls the processor")
     return parser.parse_args()
 
 

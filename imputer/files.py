@@ -16,7 +16,7 @@ from typing import Any
 from imputer.errors import OutputError
 
 CHUNK_BYTES = 1 << 20
-SYNTHETIC_ENDING = re.compile(r"_synth-([a-z0-9]+)$", re.IGNORECASE)  # of what `synthetic_name` makes, by its target
+SYNTHETIC_ENDING = re.compile(r"_synth-([a-z0-9]+)$", re.IGNORECASE)  # of what `synthetic_stem` makes
 STD_ENDING = "_std"
 NIFTI = (".nii.gz", ".nii")
 # Longest first: .nii.gz before .gz.
@@ -89,7 +89,12 @@ def is_nifti_name(path: Path) -> bool:
 
 def synthetic_name(source: Path, target: str) -> str:
     """Name, without suffix, of what is made from a file or folder: ``a/t1.nii.gz`` and t2 give ``t1_synth-t2``."""
-    return f"{source.name if source.is_dir() else strip_suffixes(source)}_synth-{target}"
+    return synthetic_stem(source.name if source.is_dir() else strip_suffixes(source), target)
+
+
+def synthetic_stem(stem: str, target: str) -> str:
+    """The same of a name whose suffix is off already: no file is looked at."""
+    return f"{stem}_synth-{target}"
 
 
 def std_beside(sidecar: Path) -> Path:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from imputer.errors import UsageError
-from imputer.files import strip_suffixes
+from imputer.files import strip_suffixes, synthetic_stem
 from imputer.io.bids import bids_output
 from imputer.io.cohort import Case
 from imputer.io.names import without_modality
@@ -52,9 +52,9 @@ def output_of(
         return bids_output(case, target, out)
     if case.layout == "dicom":
         stem = strip_suffixes(Path(case.id)) if source.suffix.lower() == ".zip" else case.id
-        return out / f"{stem}_synth-{target}{_SUFFIX if kinds == ('nifti',) else ''}"
+        return out / f"{synthetic_stem(stem, target)}{_SUFFIX if kinds == ('nifti',) else ''}"
     place = source.relative_to(root).parent
-    name = _brats_name(case, target, source) if brats else f"{strip_suffixes(source)}_synth-{target}"
+    name = _brats_name(case, target, source) if brats else synthetic_stem(strip_suffixes(source), target)
     return out / place / f"{name}{_SUFFIX}"
 
 

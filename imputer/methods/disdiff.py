@@ -22,7 +22,7 @@ from imputer.diffusion.noise import SliceNoise
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import ModelError, UsageError
 from imputer.methods.base import Identity, RunOptions, checked_scale, fields_of, to_tensor
-from imputer.methods.batches import BatchSize
+from imputer.methods.batches import UNMEASURED_SLICES, BatchSize
 from imputer.methods.slices import (
     Begin,
     SliceMethod,
@@ -94,7 +94,8 @@ class DisDiff(SliceMethod):
         if options.style is None:
             attribute = self.network.default_attribute(target)
         else:
-            attribute = self.attribute_of(options.style, target, BatchSize(self.device, options.batch_size).now)
+            at_once = min(UNMEASURED_SLICES, BatchSize(self.device, options.batch_size).now)
+            attribute = self.attribute_of(options.style, target, at_once)
 
         generator = self._in_precision(self.network.generator_of(target), options)
 

@@ -77,7 +77,7 @@ def choose(
         cautions.append(f"the model was trained on {entry.scope.anatomy}, not on {anatomy}")
     elif anatomy is not None:
         reasons.append(f"it was trained on {entry.scope.anatomy}")
-    if any(rank[:4] == best[:4] and rank != best for rank in ranks):
+    if any(rank[:-1] == best[:-1] and rank != best for rank in ranks):
         reasons.append("it makes this pair alone")
     if lacking(entry, given):
         reasons.append(f"it can do without {' and '.join(each.upper() for each in lacking(entry, given))}")

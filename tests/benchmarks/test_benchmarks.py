@@ -109,6 +109,15 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     assert row["from the first"]["max"] == 0
 
 
+def test_the_generator_grows(tmp_path: Path, tiny_model: Path) -> None:
+    found = results(
+        "benchmarks.generator", *TIMED, "--model", str(tiny_model), "--size", "32", "--grow", "batch",
+        "--values", "1", "2", folder=tmp_path,
+    )  # fmt: skip
+    assert [row["batch"] for row in found["rows"]] == [1, 2]
+    assert [each["variant"] for each in found["rows"][1]["variants"]] == ["ours, fp32"]
+
+
 def test_the_pipeline_grows_with_a_very_small_network(tmp_path: Path) -> None:
     found = results(
         "benchmarks.pipeline", *TIMED, "--random", "smallest", *OF_A_CASE, "--grow", "slices", "--values", "1", "3",
@@ -117,6 +126,15 @@ def test_the_pipeline_grows_with_a_very_small_network(tmp_path: Path) -> None:
     assert [row["shape"] for row in found["rows"]] == [[32, 32, 1], [32, 32, 3]]
     assert [row["slices with anything in them"] for row in found["rows"]] == [1, 3]
     assert all(row["network gflop"] < row["slices with anything in them"] for row in found["rows"])
+
+
+def test_the_batch_grows_alone(tmp_path: Path, tiny_model: Path) -> None:
+    found = results(
+        "benchmarks.batch", *ONCE, "--model", str(tiny_model), "--shape", "32", "32", "2",
+        "--spacing", "6", "6", "40", "--grow", "cases", "--values", "1", "2", folder=tmp_path,
+    )  # fmt: skip
+    assert [row["cases"] for row in found["rows"]] == [1, 2]
+    assert all(row["batch peak bytes"] > 2**20 and "singles seconds" not in row for row in found["rows"])
 
 
 def test_aldm_grows_in_few_steps_and_in_half_precision_is_told_from_fp32(tmp_path: Path) -> None:
