@@ -83,7 +83,7 @@ Initial = Annotated[
         "--init",
         metavar="FILE",
         rich_help_panel=_NETWORK,
-        help="Model file to start from (SynDiff: one direction).",
+        help="Model file to start from (SynDiff: one direction; DisDiff: all but what training alone has).",
     ),
 ]
 Crop = Annotated[
@@ -171,11 +171,8 @@ def syndiff(
     from imputer.train.config import TrainConfig
 
     config = TrainConfig(**_slice_data(locals()))
-    more = {
-        "direction": direction or ("forward" if config.other_sources else None),
-        "initial": str(initial) if initial is not None else None,
-    }
-    config = _completed(config, {**_slice_options(locals()), **more}, others or [])
+    direction = direction or ("forward" if config.other_sources else None)
+    config = _completed(config, {**_slice_options(locals()), "direction": direction}, others or [])
     _train(config, Reporter(quiet=quiet, log_json=log_json, progress=not no_progress), resume=resume, dry_run=dry_run)
 
 
@@ -191,6 +188,7 @@ def disdiff(
     register: Register = False,
     holdout: Holdout = None,
     exclude: Exclude = None,
+    initial: Initial = None,
     steps: Steps = None,
     crop: Crop = None,
     batch_size: Batch = None,
@@ -302,6 +300,7 @@ def _slice_options(given: dict[str, Any]) -> dict[str, Any]:
     return {
         "crop": _crop(given["crop"]) if given["crop"] is not None else None,
         "accelerator": given["device"],
+        "initial": str(given["initial"]) if given["initial"] is not None else None,
         **{name: given[name] for name in ("steps", "batch_size", "seed", "precision", "devices")},
     }
 

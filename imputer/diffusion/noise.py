@@ -42,8 +42,10 @@ class SliceNoise:
 
     def normal(self, *shape: int) -> Tensor:
         """Return the next draw, (B, *shape) float32 from N(0, I)."""
-        draws = [torch.randn(shape, generator=generator) for generator in self._generators]
-        return torch.stack(draws).expand(self._rows, *shape).to(self.device)
+        draws = torch.stack([torch.randn(shape, generator=generator) for generator in self._generators])
+        if self.device.type == "cuda":  # from such memory the copy waits its turn there, and the CPU goes on
+            draws = draws.pin_memory()
+        return draws.to(self.device, non_blocking=self.device.type == "cuda").expand(self._rows, *shape)
 
 
 class WindowNoise:

@@ -97,7 +97,7 @@ class DisDiff(SliceMethod):
             at_once = min(UNMEASURED_SLICES, BatchSize(self.device, options.batch_size).now)
             attribute = self.attribute_of(options.style, target, at_once)
 
-        generator = self._in_precision(self.network.generator_of(target), options)
+        generator = self._ready_to_run(self.network.generator_of(target), options)
 
         def begin(slices: Tensor, noise: SliceNoise) -> Denoiser:
             if self.joint:

@@ -24,6 +24,7 @@ from imputer.methods.base import (
     to_tensor,
 )
 from imputer.methods.batches import BatchSize
+from imputer.methods.graphs import Forward, Replayed
 from imputer.modality import Modality
 from imputer.nets.disdiff import HEAD_ABOVE
 from imputer.nets.ncsnpp import NCSNpp
@@ -75,7 +76,7 @@ class SliceMethod(ABC):
         self.output_scale = output_scale
         self.identity = identity
         self.shared_noise = shared_noise
-        self._copies: dict[tuple[NCSNpp, torch.dtype], NCSNpp] = {}
+        self._ready: dict[tuple[NCSNpp, torch.dtype], Forward] = {}
 
     @property
     def steps(self) -> int:
@@ -145,14 +146,13 @@ class SliceMethod(ABC):
             x_T = noise.normal(1, *stack.shape[2:])
             return to_array(sample(begin(source, noise), x_T, self.schedule, noise, stop_after=options.steps))
 
-    def _in_precision(self, generator: NCSNpp, options: RunOptions) -> NCSNpp:
-        """Return a generator of the network in the precision of a run; copies are kept for the next one."""
+    def _ready_to_run(self, generator: NCSNpp, options: RunOptions) -> Forward:
+        """Return a generator of the network in the precision of a run, on CUDA replayed; kept for the next run."""
         dtype = PRECISIONS[options.precision]
-        if dtype == torch.float32:
-            return generator
-        if (generator, dtype) not in self._copies:
-            self._copies[generator, dtype] = generator.in_dtype(dtype)
-        return self._copies[generator, dtype]
+        if (generator, dtype) not in self._ready:
+            network = generator if dtype == torch.float32 else generator.in_dtype(dtype)
+            self._ready[generator, dtype] = Replayed(network) if self.device.type == "cuda" else network
+        return self._ready[generator, dtype]
 
     @abstractmethod
     def _begin(self, options: RunOptions) -> Begin:

@@ -72,13 +72,13 @@ class SynDiff(SliceMethod):
         self.fusion = fusion
 
     def _begin(self, options: RunOptions) -> Begin:
-        generator = self._in_precision(self.generator, options)
+        generator, latent_size = self._ready_to_run(self.generator, options), self.generator.config.latent_size
 
         def begin(source: Tensor, noise: SliceNoise) -> Denoiser:
             conditions = one_by_one(source) if self.joint and self.fusion == MEAN else [(source, torch.ones(()))]
 
             def denoise(x_t: Tensor, t: int) -> Tensor:
-                z = noise.normal(generator.config.latent_size)
+                z = noise.normal(latent_size)
                 steps = torch.full((len(source),), t, dtype=torch.int64, device=source.device)
                 estimates = (
                     share * generator(torch.cat([x_t, condition], dim=1), steps, z)[:, :1].float()

@@ -15,7 +15,7 @@ modality, and the scanner, shows it. Ours, since the paper leaves it open:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -349,9 +349,16 @@ class DisDiff(nn.Module):
         return generator
 
 
-def estimated(generator: NCSNpp, x_t: Tensor, maps: Tensor, t: Tensor, z: Tensor, attribute: Tensor | None) -> Tensor:
+def estimated(
+    generator: Callable[[Tensor, Tensor, Tensor], Tensor],
+    x_t: Tensor,
+    maps: Tensor,
+    t: Tensor,
+    z: Tensor,
+    attribute: Tensor | None,
+) -> Tensor:
     """Return a diffusive generator's estimate of x_0 (B, 1, H, W) (Eq. 10); see `DisDiff.estimate`."""
-    out: Tensor = generator(torch.cat([x_t, maps], dim=1), t, with_attribute(z, attribute))
+    out = generator(torch.cat([x_t, maps], dim=1), t, with_attribute(z, attribute))
     return out[:, :1]
 
 

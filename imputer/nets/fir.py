@@ -6,6 +6,8 @@ The kernel is outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64 with zeros outside the imag
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,9 +17,15 @@ TAPS = (1.0, 3.0, 3.0, 1.0)
 
 def fir_kernel(channels: int, like: Tensor) -> Tensor:
     """Return the depthwise kernel, (channels, 1, 4, 4), sum 1 a channel, on the device and in the dtype of `like`."""
-    taps = torch.tensor(TAPS, dtype=torch.float32) / sum(TAPS)
-    kernel = torch.outer(taps, taps).to(device=like.device, dtype=like.dtype)
-    return kernel.expand(channels, 1, 4, 4)
+    return _kernel(like.device, like.dtype).expand(channels, 1, 4, 4)
+
+
+@cache
+def _kernel(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The kernel (4, 4), made once: a copy to an accelerator in every call would wait for all that it has to do."""
+    with torch.inference_mode(False):  # what is made within that mode could not serve a training after it
+        taps = torch.tensor(TAPS, dtype=torch.float32) / sum(TAPS)
+        return torch.outer(taps, taps).to(device=device, dtype=dtype)
 
 
 def downsample(x: Tensor) -> Tensor:

@@ -118,6 +118,9 @@ class SliceConfig(RunConfig):
     """Modalities that enter together with the source; paired, forward only. Cases may lack all but one of them all."""
     other_source_dirs: tuple[str, ...] = ()
     """Their folders, in the same order; empty: that of the source."""
+    initial: str = ""
+    """Model package to start from; empty: fresh weights. SynDiff's is that of the one direction that is learnt; of
+    several sources it may know some only. DisDiff's has all but the decoders and the discriminators."""
     source_dropout: float = 0.25
     """With several sources: probability that one is left out of a training slice, never all; 0: the model needs all."""
 
@@ -194,9 +197,6 @@ class TrainConfig(SliceConfig):
 
     direction: str = "both"
     """both, forward (source to target) or backward; one alone needs paired data."""
-    initial: str = ""
-    """Model package whose weights the generator of its own direction starts from; empty: fresh weights. Of several
-    sources it may know some only."""
     resnet_width: int = 64
     """Channels of the non-diffusive generators' stem."""
     fusion: str = "channels"

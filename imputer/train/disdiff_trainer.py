@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from imputer.methods.base import Identity
 from imputer.methods.disdiff import DisDiff as Method
+from imputer.nets.checkpoint import load_strictly, read_tensors
 from imputer.nets.disdiff import DisDiff
 from imputer.train.adversarial_trainer import AdversarialTrainer, Draws, Images, RunData
 from imputer.train.diffusive import Condition, other_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 MEAN_DECAY = 0.99  # of the running mean of the attributes, a step
 MEAN_SLICES = 512  # of a contrast, evenly spread, that its mean attribute is taken over
 AT_ONCE = 16
-_SHIPPED = ("content", "projection", "diffusive", "attribute")
+_SHIPPED = ("projection", "diffusive", "attribute")  # of a direction, and its content where that is a source too
 
 
 class DisDiffTrainer(AdversarialTrainer[Contrast]):
@@ -55,10 +56,12 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
         super().__init__(config, folder, fabric, data)
         self.config = config
         self.losses = DisDiffLosses(config, self.schedule, fabric.device)
-        sources = [str(source) for source in config.sources] if config.other_sources else []
+        sources = self._source_names()
         plain = {name: make_contrast(config) for name in self.samplers if name not in sources}
         plain_sources = {name: make_source(config) for name in sources}
         common = make_common(config)
+        if config.initial:
+            self._begin_as(Path(config.initial), common, {**plain, **plain_sources})
         self.directions = {name: self._set_up(name, contrast) for name, contrast in plain.items()}
         self.sources = {name: self._set_up(name, source) for name, source in plain_sources.items()}
         self.contrasts = {**self.directions, **self.sources}
@@ -70,6 +73,30 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
         size = model_config(config).attribute_size
         self._means = {name: torch.zeros(size, device=fabric.device) for name in self.directions}
         self._updates = 0
+
+    def _begin_as(self, path: Path, common: Common, contrasts: Mapping[str, Disentangled]) -> None:
+        """Give fresh networks the weights of a package; decoders and discriminators, which it has not, stay fresh.
+
+        ModelError where its tensors are not those of the run's model.
+        """
+        network = DisDiff(model_config(self.config))
+        load_strictly(network, read_tensors(path), path.name)
+        common.shared.load_state_dict(network.shared.state_dict())
+        for name, contrast in contrasts.items():
+            for part, fresh in contrast.generators():
+                if place := self._place(name, part):
+                    fresh.load_state_dict(network.get_submodule(place).state_dict())
+
+    def _source_names(self) -> list[str]:
+        """Return the names of several sources; of one there is a direction instead."""
+        return [str(source) for source in self.config.sources] if self.config.other_sources else []
+
+    def _place(self, name: str, part: str) -> str | None:
+        """Return where the model has a network of a direction or of one of several sources; None: it has it not."""
+        if name in self._source_names():
+            return f"{part}.{name}" if part == "content" else None
+        shipped = _SHIPPED if self.config.other_sources else ("content", *_SHIPPED)
+        return f"{part}.{self.modalities(name)[1]}" if part in shipped else None
 
     def _critic_losses(self, images: Images, draws: Draws, *, penalise: bool) -> Iterator[tuple[str, Tensor]]:
         with torch.no_grad(), self.fabric.autocast():
@@ -225,16 +252,12 @@ class DisDiffTrainer(AdversarialTrainer[Contrast]):
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return the averaged weights by their names in the model."""
-        prefixes = {"shared": "shared"}
-        for name in self.directions:
-            target = self.modalities(name)[1]
-            for part in ("projection", "diffusive", "attribute") if self.sources else _SHIPPED:
-                prefixes[f"{name}.{part}"] = f"{part}.{target}"
-        prefixes |= {f"{name}.content": f"content.{name}" for name in self.sources}
+        places = {key: self._place(*key.split(".")) for key in self.parts.averages if key != "shared"}
+        places["shared"] = "shared"
         return {
-            f"{prefixes[key]}.{each}": tensor
+            f"{places[key]}.{each}": tensor
             for key, average in self.parts.averages.items()
-            if key in prefixes
+            if places[key] is not None
             for each, tensor in average.tensors.items()
         }
 

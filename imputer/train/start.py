@@ -204,8 +204,7 @@ def start(
         )
         for name in names
     }
-    initial = config.initial if isinstance(config, TrainConfig) else ""
-    data = RunData(samplers, scored, sizes, look_at(_volumes(config, training), initial))
+    data = RunData(samplers, scored, sizes, look_at(_volumes(config, training), config.initial))
     trainer: loop.Trainer
     if isinstance(config, TrainConfig):
         trainer = SynDiffTrainer(config, folder, fabric, data)

@@ -16,7 +16,7 @@ from tiny_disdiff import CONFIG, make_method
 from torch import Tensor
 
 from imputer.diffusion.schedule import Schedule
-from imputer.errors import UsageError
+from imputer.errors import ModelError, UsageError
 from imputer.io.dispatch import load
 from imputer.modality import Modality
 from imputer.nets.checkpoint import read_header, read_tensors
@@ -237,6 +237,20 @@ def test_one_model_makes_both_directions_and_keeps_the_mean_attributes(
         "forward_0000002.png",
         "backward_0000002.png",
     }
+
+
+def test_a_run_begins_as_the_model_that_it_is_given(make_disdiff: MakeDisDiff, tmp_path: Path) -> None:
+    (first,) = start(make_disdiff(exclude=("head1", "head2")))
+    frozen = {"initial": str(first), "generator_rate": 0.0, "final_rate": 0.0, "output": str(tmp_path / "second")}
+    (second,) = start(make_disdiff(exclude=("head0", "head2"), seed=1, **frozen))
+    ours, theirs = read_tensors(second), read_tensors(first)
+    assert ours.keys() == theirs.keys()
+    weights = [name for name in ours if not name.startswith("mean_attribute")]  # those are of the run's own data
+    assert weights and all(torch.equal(ours[name], theirs[name]) for name in weights)
+    seen = {*read_header(first)["about"]["fingerprints"]}
+    assert len(seen) == 2 and seen < {*read_header(second)["about"]["fingerprints"]}
+    with pytest.raises(ModelError, match=r"disdiff-t1-t2\.safetensors do not fit"):
+        start(make_disdiff(content_width=8, **{**frozen, "output": str(tmp_path / "third")}))
 
 
 def test_the_shipped_mean_is_that_of_the_training_slices(make_disdiff: MakeDisDiff, tmp_path: Path) -> None:

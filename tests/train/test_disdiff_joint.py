@@ -14,7 +14,7 @@ import torch
 import imputer
 from imputer.diffusion.schedule import Schedule
 from imputer.errors import UsageError
-from imputer.nets.checkpoint import read_header
+from imputer.nets.checkpoint import read_header, read_tensors
 from imputer.train.disdiff import DisDiffLosses, make_common, make_source
 from imputer.train.disdiff_config import DisDiffTrainConfig
 from imputer.train.start import check, start
@@ -77,6 +77,16 @@ def test_a_run_ends_in_a_model_that_serves_any_subset(
         made[names] = imputer.synthesise(sources, to="flair", model=path, device="cpu", steps=1).volume.array
         assert np.isfinite(made[names]).all() and made[names].std() > 0
     assert not np.array_equal(made["t1", "t2"], made["t1",])
+
+
+def test_a_run_of_several_sources_begins_as_the_model_that_it_is_given(make_joint: MakeJoint, tmp_path: Path) -> None:
+    (first,) = start(make_joint())
+    frozen = {"initial": str(first), "generator_rate": 0.0, "final_rate": 0.0, "output": str(tmp_path / "second")}
+    (second,) = start(make_joint(seed=1, **frozen))
+    ours, theirs = read_tensors(second), read_tensors(first)
+    encoders = {name for name in ours if name.startswith(("content.t1.", "content.t2.", "shared.", "attribute.flair."))}
+    assert len({name.split(".")[0] for name in encoders}) == 3
+    assert all(torch.equal(ours[name], theirs[name]) for name in encoders)
 
 
 def test_a_run_of_several_sources_that_was_stopped_ends_as_one_that_was_not(
