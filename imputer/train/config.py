@@ -173,6 +173,8 @@ class SliceConfig(RunConfig):
     rollout: float = 0.0
     """Paired only: share of steps whose x_t comes from the generator's own chain instead of the true x_0."""
 
+    both_grids: bool = False
+    """Paired only: each pair also on the grid of its target, which is then the one that was not resampled."""
     balance: bool = False
     """Volumes weigh the same, whatever their number of slices; else slices do."""
     augment: bool = True

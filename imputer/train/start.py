@@ -64,6 +64,8 @@ def check(config: AnySliceConfig) -> None:
     strength_of(config.intensity_strength)
     if not config.paired and config.adversarial_weight <= 0:
         raise UsageError("Unpaired training needs the adversarial loss.", remedy="Give --set adversarial_weight=1.")
+    if not config.paired and config.both_grids:
+        raise UsageError("Without pairs each volume has one grid.", remedy="Add --paired or drop both_grids.")
     if not config.paired and config.patch_weight > 0:
         raise UsageError("The patch loss on estimates is for paired data.", remedy="Add --paired or drop patch_weight.")
     if isinstance(config, TrainConfig):
@@ -221,18 +223,19 @@ def _volumes(config: AnySliceConfig, cases: list[Case]) -> Iterator[tuple[Modali
         yield from ((modality, path) for modality, path in paths if path is not None)
 
 
-def _pair(config: AnySliceConfig, case: Case, name: str) -> Stack:
-    """Make a case's paired stack on the grid of the direction's own source; `slices` are that source's."""
+def _pair(config: AnySliceConfig, case: Case, name: str, *, on_target: bool = False) -> Stack:
+    """Make a case's paired stack on the grid of the direction's own source, or target; `slices` are that source's."""
     recipes = (data_recipe(config, config.source_white), data_recipe(config, config.target_white))
-    if name == "forward":
-        return paired_stack(case, "source", recipes, register=config.register)
-    return swapped(paired_stack(case, "target", recipes, register=config.register))
+    forward = name == "forward"
+    stack = paired_stack(case, "source" if forward != on_target else "target", recipes, register=config.register)
+    return stack if forward else swapped(stack)
 
 
 def sampler_of(config: AnySliceConfig, cases: list[Case], name: str) -> SliceSampler:
     """Return what a direction's training slices are drawn from."""
     if config.paired:
-        stacks = [_pair(config, case, name) for case in cases]
+        grids = (False, True) if config.both_grids else (False,)
+        stacks = [_pair(config, case, name, on_target=on_target) for case in cases for on_target in grids]
     else:  # images of the contrast that the direction synthesises
         white = config.target_white if name == "forward" else config.source_white
         paths = [(case.name, case.target if name == "forward" else case.source) for case in cases]

@@ -22,7 +22,7 @@ from imputer.preprocess.fingerprint import fingerprint
 from imputer.pretrained.load import load_model
 from imputer.synth import synthesise
 from imputer.train.config import TrainConfig, read_config, write_config
-from imputer.train.start import check, plan, start
+from imputer.train.start import check, plan, sampler_of, start
 
 from .conftest import MakeConfig
 
@@ -41,6 +41,7 @@ pytest.importorskip("lightning_fabric", reason="training needs the extra train")
         ({"log_every": 0}, "log_every"),
         ({"r1_every": 0}, "r1_every"),
         ({"patch_weight": 0.1}, "paired"),
+        ({"both_grids": True}, "paired"),
         ({"initial": "model.safetensors"}, "--direction"),
         ({"width": 0}, "width.*--set"),
         ({"diffusion_steps": 0}, "steps.*--set"),
@@ -112,6 +113,24 @@ def test_without_the_extra_the_error_names_it(make_config: MakeConfig, monkeypat
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     with pytest.raises(ImputerError, match=r"imputer\[train\]"):
         start(make_config())
+
+
+@pytest.mark.parametrize("name", ["forward", "backward"])
+def test_pairs_can_be_learnt_on_the_grids_of_both(make_config: MakeConfig, cohort: Path, name: str) -> None:
+    folders = {"source_dir": str(cohort), "target_dir": str(cohort), "target": "flair"}
+    config = make_config(paired=True, both_grids=True, **folders)
+    training, _ = plan(config)
+    both, own = sampler_of(config, training, name).stacks, sampler_of(replace(config, both_grids=False), training, name)
+    assert len(both) == 2 * len(own.stacks) == 4
+    other = sampler_of(
+        replace(config, both_grids=False), training, {"forward": "backward", "backward": "forward"}[name]
+    )
+    for number, on_source in enumerate(own.stacks):
+        assert np.array_equal(both[2 * number].slices, on_source.slices)
+        on_target = other.stacks[number]  # the other direction's own grid, seen from its end
+        assert np.array_equal(both[2 * number + 1].slices, on_target.partner)
+        assert np.array_equal(both[2 * number + 1].partner, on_target.slices)
+        assert not np.array_equal(both[2 * number + 1].slices, on_source.slices)
 
 
 def fingerprints_below(scans: Path, *heads: str) -> list[str]:
