@@ -87,7 +87,7 @@ def record_on_cuda(forward: Forward, inputs: tuple[Tensor, ...]) -> Forward:
             forward(*given)
     torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):  # a batch reads in other threads
         out = forward(*given)
 
     def replay(*inputs: Tensor) -> Tensor:
