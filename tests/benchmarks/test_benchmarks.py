@@ -153,16 +153,22 @@ def test_aldm_grows_in_few_steps_and_in_half_precision_is_told_from_fp32(tmp_pat
 
 
 def test_half_precision_is_told_from_fp32_by_model_and_pair(tmp_path: Path, tiny_model: Path) -> None:
+    from tiny_aldm import MODALITIES, write_model
+
     scan, output = tmp_path / "t1.nii.gz", tmp_path / "results.json"
     write_head(scan, Modality.T1, shape=(40, 44, 6), spacing=(5.0, 5.0, 25.0))
+    models = (str(tiny_model), str(write_model(tmp_path / "aldm.safetensors")))
     done = call(
-        "benchmarks.precision", str(scan), "--models", str(tiny_model), "--slices", "2", "--output", str(output)
-    )
+        "benchmarks.precision", str(scan), "--models", *models, "--slices", "2", "--box", "16", "16", "16",
+        "--output", str(output),
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    coarse, fine = json.loads(output.read_text(encoding="utf-8"))["rows"]
-    assert (coarse["precision"], fine["precision"]) == ("bf16", "fp16")
-    assert (coarse["source"], coarse["target"]) == ("t1", "t2")
-    assert 0 < fine["max"] < coarse["max"]
+    rows = json.loads(output.read_text(encoding="utf-8"))["rows"]
+    assert [row["model"] for row in rows] == [models[0]] * 2 + [models[1]] * 2 * (len(MODALITIES) - 1)
+    for coarse, fine in zip(rows[::2], rows[1::2], strict=True):
+        assert (coarse["precision"], fine["precision"]) == ("bf16", "fp16")
+        assert coarse["source"] == "t1" != coarse["target"] == fine["target"]
+        assert 0 < fine["max"] < coarse["max"]
 
 
 def test_a_dry_run_prints_the_commands_in_order_of_worth(tmp_path: Path) -> None:
