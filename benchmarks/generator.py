@@ -9,7 +9,7 @@ convolutions may pass: no ceiling) with the seconds that the operations would ta
     python -m benchmarks.generator --batch 4 --rounds 5
     python -m benchmarks.generator --model syndiff-t1-t2 --output results.json
     python -m benchmarks.generator --grow size                      how cost grows: size, batch
-    python -m benchmarks.generator --device cuda --batch 16
+    python -m benchmarks.generator --device cuda --batch 16 --candidates
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.candidates import CANDIDATES
 from benchmarks.measures import counts, matrix_products, randomise
 from benchmarks.options import add_precisions, make_parser, measure
 from benchmarks.paired import Variant, compete, from_the_first, ratio
@@ -31,13 +32,14 @@ from imputer.methods.syndiff import SynDiff
 from imputer.nets.ncsnpp import NCSNpp, NCSNppConfig
 from imputer.pretrained.load import load_model
 
+_SETTINGS = ("model", "device", "batch", "size", "threads", "matrices", "candidates")
 GROWTH = {"size": (128, 192, 256, 384, 512), "batch": (1, 2, 4, 8, 16, 32, 64)}
 
 
 def main() -> None:
     """Compare, print a table; write JSON with --output."""
     options = _arguments()
-    settings = {name: getattr(options, name) for name in ("model", "device", "batch", "size", "threads", "matrices")}
+    settings = {name: getattr(options, name) for name in _SETTINGS}
     variants = _ours_only if options.grow else _variants
 
     def once(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,6 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", type=int, default=256, help="pixels of a side")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--candidates", action="store_true", help="also what is to be measured first, see there")
     return parser.parse_args()
 
 
@@ -76,6 +79,8 @@ def _ours_only(settings: Mapping[str, Any], precisions: Sequence[str]) -> Iterat
         yield f"ours, {precision}", own, True
         if settings["device"] != "cpu":
             yield f"ours, {precision}, replayed", {**own, "replayed": True}, True
+        for candidate in CANDIDATES if settings["candidates"] else ():
+            yield f"{candidate}, {precision}", {**own, "candidate": candidate}, True
 
 
 def _compare(settings: Mapping[str, Any], rounds: int, variants: Iterator[Way]) -> dict[str, Any]:
@@ -156,6 +161,8 @@ def _build(settings: Mapping[str, Any]) -> Callable[[], Tensor]:
         network = plain(network)
     elif dtype != torch.float32:
         network = network.in_dtype(dtype)
+    if candidate := settings.get("candidate"):
+        network = CANDIDATES[candidate](network)
     network.to(settings["device"])
     x, t, z = _inputs(network, settings)
     if not settings["plain"]:

@@ -86,7 +86,7 @@ def _full(device: str) -> list[Job]:
     return [
         Job("tests", ("pytest", "-q", "-m", "gpu"), 5 * MINUTE),
         Job("generator_1", generator, 4 * MINUTE),
-        Job("generator_16", (*generator, "--batch", "16"), 5 * MINUTE),
+        Job("generator_16", (*generator, "--batch", "16", "--candidates"), 5 * MINUTE),
         Job("generator_growth", (*generator, "--grow", "batch", "--rounds", "3"), 8 * MINUTE),
         Job("pipeline", (*pipeline, "--rounds", "3"), 6 * MINUTE),
         Job("pipeline_released", (*pipeline, "--random", "released", "--rounds", "3"), 6 * MINUTE),
@@ -105,7 +105,9 @@ def _small(device: str, model: str) -> list[Job]:
     looked_at = ("--collect-only",) if device == "cpu" else ()  # without CUDA they would fail
     return [
         Job("tests", ("pytest", "-q", "-m", "gpu", *looked_at, *SHARE_OF_TESTS), 4 * MINUTE),
-        Job("generator", ("benchmarks.generator", *timed, "--model", model, "--size", "32"), 4 * MINUTE),
+        Job(
+            "generator", ("benchmarks.generator", *timed, "--model", model, "--size", "32", "--candidates"), 4 * MINUTE
+        ),
         Job("pipeline", ("benchmarks.pipeline", *timed, "--model", model, *case), 6 * MINUTE),
         Job("batch", ("benchmarks.batch", *of_all, "--model", model, *cases), 6 * MINUTE),
         Job("aldm", ("benchmarks.aldm", *timed, *volume), 4 * MINUTE),
