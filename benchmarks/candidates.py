@@ -49,7 +49,7 @@ class _Norm(AdaptiveGroupNorm):
 
     def _of_groups(self, sums: Tensor) -> Tensor:
         """Return the sum over its group for each channel of (B, C)."""
-        grouped = sums.unflatten(1, (self.groups, -1))
+        grouped = sums.reshape(len(sums), self.groups, -1)
         return grouped.sum(dim=2, keepdim=True).expand_as(grouped).flatten(1)
 
 
