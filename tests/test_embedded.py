@@ -29,11 +29,11 @@ MAPPING = {
 }
 # How far above the mapping a model must be. The bar is 2.2 dB and 0.09 on the mean over patients; from T1 to FLAIR the
 # mapping does better on this patient than on others, and what is reached here is held.
-MARGIN = {"t1->t2": (2.2, 0.09), "t2->t1": (2.2, 0.09), "t1->flair": (2.2, 0.06), "t2->flair": (2.2, 0.09)}
+MARGIN = {"t1->t2": (2.2, 0.09), "t2->t1": (2.2, 0.09), "t1->flair": (2.2, 0.07), "t2->flair": (2.2, 0.09)}
 EMBEDDED = [entry for entry in entries() if entry.embedded]
 ONE_PAIR = [entry for entry in EMBEDDED if entry.method == "syndiff" and len(entry.sources) == 1]
 DISDIFF = "disdiff-t1-t2"
-DISDIFF_MARGIN = (2.0, 0.10)  # above the mapping, in both directions
+DISDIFF_MARGIN = (3.0, 0.14)  # above the mapping, in both directions
 ALDM = "aldm-t1-t1ce-t2-flair"
 ALDM_MARGIN = (2.0, 0.10)  # above the mapping, from T1 to T2
 MOST_BYTES = 40 * 2**20  # of all embedded weights together
