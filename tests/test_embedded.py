@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from imputer.pretrained.load import load_model
 from imputer.report.metrics import paired_scores
 from imputer.synth import synthesise
 from imputer.train.data import Case, load_pair
+from imputer.volume import Volume
 from imputer.weights import store
 from imputer.weights.manifest import Entry, entries
 
@@ -90,10 +92,16 @@ def test_content_and_mean_attribute_impute_a_held_out_patient_better_than_a_mapp
     assert scores["ssim"] >= similarity + more_similarity
 
 
+@cache
+def _reference(source: Modality, target: Modality) -> Volume:
+    """The held-out patient's real target, aligned to its source; made once for all models of a pair."""
+    case = Case("patient04", PATIENT / FILES[source], PATIENT / FILES[target])
+    return load_pair(case, "source", register=True)[1]
+
+
 def _scores(source: Modality, target: Modality, model: str) -> dict[str, float]:
     """Scores of what a model makes of the held-out patient, against the real target aligned to its source."""
-    case = Case("patient04", PATIENT / FILES[source], PATIENT / FILES[target])
-    _, reference = load_pair(case, "source", register=True)
+    reference = _reference(source, target)
     made = synthesise(PATIENT / FILES[source], to=target, from_=source, model=model, device="cpu").volume
     return paired_scores(Orient().forward(reference)[0].array, Orient().forward(made)[0].array)
 
@@ -103,8 +111,6 @@ def test_cerebrospinal_fluid_is_dark_in_t1_and_bright_in_the_synthetic_t2() -> N
     import nibabel
 
     image = nibabel.load(PATIENT / FILES[Modality.T1]).slicer[:, :, 24:26]
-    from imputer.volume import Volume
-
     source = Volume(image.get_fdata(dtype=np.float32), image.affine, Modality.T1)
     made = synthesise(source, to="t2", device="cpu", force=True).volume
     centre = (slice(90, 166), slice(80, 176))  # the inner brain: ventricles and the white matter around them
