@@ -30,7 +30,7 @@ def norms_in_channels_last(network: NCSNpp) -> NCSNpp:
 
 
 def default_layout(network: NCSNpp) -> NCSNpp:
-    """Return a copy whose weights, and so its maps, are in the default layout."""
+    """Return a copy whose weights, and so the maps of images in the default layout, are in it."""
     copied: NCSNpp = deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return copied
 
@@ -43,9 +43,8 @@ class _Norm(AdaptiveGroupNorm):
         squares = torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float32).square()
         variance = self._of_groups(squares) / count - mean.square()
         scale = gamma * torch.rsqrt(variance.clamp(min=0) + NORM_EPSILON)
-        shift = beta - mean * scale
-        wide = (each.to(x.dtype)[:, :, None, None] for each in (shift, scale))
-        return torch.addcmul(next(wide), x, next(wide))
+        shift, scale = (each.to(x.dtype)[:, :, None, None] for each in (beta - mean * scale, scale))
+        return torch.addcmul(shift, x, scale)
 
     def _of_groups(self, sums: Tensor) -> Tensor:
         """Return the sum over its group for each channel of (B, C)."""

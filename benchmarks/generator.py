@@ -165,8 +165,7 @@ def _build(settings: Mapping[str, Any]) -> Callable[[], Tensor]:
         network = CANDIDATES[candidate](network)
     network.to(settings["device"])
     x, t, z = _inputs(network, settings)
-    if not settings["plain"]:
-        x = x.contiguous(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=_layout(network))
     parts = list(zip(*(each.split(settings.get("at_once") or len(x)) for each in (x, t, z)), strict=True))
     run = record_on_cuda(network, parts[0]) if settings.get("replayed") else network
 
@@ -174,6 +173,14 @@ def _build(settings: Mapping[str, Any]) -> Callable[[], Tensor]:
         return torch.cat([run(*part) for part in parts])
 
     return forward
+
+
+def _layout(network: NCSNpp) -> torch.memory_format:
+    """Return the layout of a network's weights; convolutions go on in that of the images where the two differ."""
+    last = network.all_modules[-1]
+    assert isinstance(last, torch.nn.Conv2d)
+    is_last = last.weight.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 if __name__ == "__main__":

@@ -43,9 +43,10 @@ class SliceNoise:
     def normal(self, *shape: int) -> Tensor:
         """Return the next draw, (B, *shape) float32 from N(0, I)."""
         draws = torch.stack([torch.randn(shape, generator=generator) for generator in self._generators])
-        if self.device.type == "cuda":  # from such memory the copy waits its turn there, and the CPU goes on
+        is_cuda = self.device.type == "cuda"
+        if is_cuda:  # from pinned memory the copy waits its turn there, and the CPU goes on
             draws = draws.pin_memory()
-        return draws.to(self.device, non_blocking=self.device.type == "cuda").expand(self._rows, *shape)
+        return draws.to(self.device, non_blocking=is_cuda).expand(self._rows, *shape)
 
 
 class WindowNoise:

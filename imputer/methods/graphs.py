@@ -31,7 +31,7 @@ class Replayed:
 
     Parameters
     ----------
-    forward : of tensors on one device, a pure function of their values; it must not be given gradients to record.
+    forward : of tensors on one device, a pure function of their values; called without gradients.
     record : makes the replay of a forward for inputs of one shape.
     """
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny import write_head
+from torch.nn.modules.module import register_module_forward_hook
 
 from imputer.modality import Modality
 
@@ -72,6 +74,30 @@ def test_the_generator_is_compared_with_the_plain_one(out: Path) -> None:
     assert all(0 < each["from the first"]["max"] < 1e-4 for each in candidates)
     assert 0 < ours["from the first"]["max"] < 1e-3
     assert set(ours["faster than plain"]) == SPREAD
+
+
+@pytest.mark.parametrize(("candidate", "is_last"), [("default layout", False), ("norms in channels last", True)])
+def test_a_candidate_keeps_its_layout(
+    monkeypatch: pytest.MonkeyPatch, tiny_model: Path, candidate: str, is_last: bool
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.generator import _build
+
+    maps: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, inputs: object, out: torch.Tensor) -> None:
+        if isinstance(module, torch.nn.Conv2d):
+            maps.append(out)
+
+    settings = {"model": str(tiny_model), "device": "cpu", "batch": 2, "size": 32, "plain": False, "precision": "fp32"}
+    hook = register_module_forward_hook(keep)
+    try:
+        with torch.inference_mode():
+            _build({**settings, "candidate": candidate})()
+    finally:
+        hook.remove()
+    assert maps
+    assert all(each.is_contiguous(memory_format=torch.channels_last) == is_last for each in maps)
 
 
 def test_the_pipeline_tells_the_stages_and_what_is_written(out: Path) -> None:
