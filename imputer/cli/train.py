@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -14,7 +13,7 @@ import typer
 
 from imputer.cli import options
 from imputer.cli.output import Reporter, reports_errors, show_fields
-from imputer.errors import UsageError
+from imputer.cli.train_settings import completed, slice_data, slice_options
 from imputer.modality import parse_modality
 
 if TYPE_CHECKING:
@@ -78,12 +77,13 @@ Direction = Annotated[
     ),
 ]
 Initial = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--init",
-        metavar="FILE",
+        metavar="MODEL",
+        autocompletion=options.complete_model,
         rich_help_panel=_NETWORK,
-        help="Model file to start from (SynDiff: one direction; DisDiff: all but what training alone has).",
+        help="Model to train on, with its network: id, hf://owner/repo or file (SynDiff: needs --paired).",
     ),
 ]
 Crop = Annotated[
@@ -170,9 +170,9 @@ def syndiff(
     """
     from imputer.train.config import TrainConfig
 
-    config = TrainConfig(**_slice_data(locals()))
+    config = _from_model(TrainConfig(**slice_data(locals())), initial)
     direction = direction or ("forward" if config.other_sources else None)
-    config = _completed(config, {**_slice_options(locals()), "direction": direction}, others or [])
+    config = completed(config, {**slice_options(locals()), "direction": direction}, others or [])
     _train(config, Reporter(quiet=quiet, log_json=log_json, progress=not no_progress), resume=resume, dry_run=dry_run)
 
 
@@ -212,8 +212,8 @@ def disdiff(
     """
     from imputer.train.disdiff_config import DisDiffTrainConfig
 
-    config = DisDiffTrainConfig(**_slice_data(locals()))
-    config = _completed(config, _slice_options(locals()), others or [])
+    config = _from_model(DisDiffTrainConfig(**slice_data(locals())), initial)
+    config = completed(config, slice_options(locals()), others or [])
     _train(config, Reporter(quiet=quiet, log_json=log_json, progress=not no_progress), resume=resume, dry_run=dry_run)
 
 
@@ -256,87 +256,32 @@ def aldm(
         holdout=tuple(holdout or ()),
         exclude=tuple(exclude or ()),
     )
+    config = _from_model(config, initial)
     given: dict[str, Any] = {
         "modalities": tuple(parse_modality(each).value for each in modalities.split(",")) if modalities else None,
         "stages": tuple(each.strip() for each in stages.split(",")) if stages else None,
-        "initial": str(initial) if initial is not None else None,
         "batch_size": batch_size,
         "seed": seed,
         "precision": precision,
         "accelerator": device,
         "devices": devices,
     }
-    config = _completed(config, given, others or [])
+    config = completed(config, given, others or [])
     report = Reporter(quiet=quiet, log_json=log_json, progress=not no_progress)
     _train_aldm(config, report, resume=resume, dry_run=dry_run)
 
 
-def _slice_data(given: dict[str, Any]) -> dict[str, Any]:
-    """The settings of where the slices of the contrasts come from, from the options of a command."""
-    first, *others = (parse_modality(each).value for each in given["from_"])
-    folder, *folders = map(str, given["source"])
-    if folders and len(folders) != len(others):
-        raise UsageError(
-            f"There are {len(folders) + 1} --source for {len(others) + 1} --from.",
-            remedy="Give one for each, or one for all.",
-        )
-    return {
-        "source_dir": folder,
-        "target_dir": str(given["target"]),
-        "output": str(given["output"]),
-        "source": first,
-        "other_sources": tuple(others),
-        "other_source_dirs": tuple(folders),
-        "target": parse_modality(given["to"]).value,
-        "paired": given["paired"],
-        "register": given["register"],
-        "holdout": tuple(given["holdout"] or ()),
-        "exclude": tuple(given["exclude"] or ()),
-    }
+def _from_model(config: AnyConfig, initial: str | None) -> AnyConfig:
+    """The settings with those of the model that the run starts from; as they are where it starts from none."""
+    if initial is None:
+        return config
+    from imputer.train.aldm_config import AldmConfig
+    from imputer.train.initial import taken_over
+    from imputer.weights.find import find_model
 
-
-def _slice_options(given: dict[str, Any]) -> dict[str, Any]:
-    """The options of a command that are settings of any training on slices; None where one was not given."""
-    return {
-        "crop": _crop(given["crop"]) if given["crop"] is not None else None,
-        "accelerator": given["device"],
-        "initial": str(given["initial"]) if given["initial"] is not None else None,
-        **{name: given[name] for name in ("steps", "batch_size", "seed", "precision", "devices")},
-    }
-
-
-def _completed(config: AnyConfig, given: dict[str, Any], others: list[str]) -> AnyConfig:
-    """The settings with the options that were given, and each ``name=value`` read as the kind that is there."""
-    config = replace(config, **{name: value for name, value in given.items() if value is not None})
-    known = asdict(config)
-    for text in others:
-        name, separator, value = text.partition("=")
-        if not separator or name not in known:
-            raise UsageError(f"There is no setting {name!r}.", remedy=f"Settings: {', '.join(known)}.")
-        try:
-            config = replace(config, **{name: _read(value, known[name])})
-        except ValueError as error:
-            raise UsageError(f"{value!r} is no value for the setting {name}.") from error
-    return config
-
-
-def _read(text: str, like: Any) -> Any:
-    if isinstance(like, bool):
-        if text.lower() not in ("true", "false"):
-            raise ValueError(text)
-        return text.lower() == "true"
-    if isinstance(like, tuple):
-        kind = type(like[0]) if like else str
-        return tuple(kind(part) for part in text.split(",") if part)
-    return type(like)(text)
-
-
-def _crop(text: str) -> tuple[int, int]:
-    """Height and width from ``256x256``; UsageError otherwise."""
-    if not re.fullmatch(r"\d{1,5}x\d{1,5}", text):
-        raise UsageError(f"The crop {text!r} is not height x width.", remedy="Example: --crop 256x256.")
-    height, width = text.split("x")
-    return int(height), int(width)
+    # Of a repository with several models the one of the run's pair.
+    pair = () if isinstance(config, AldmConfig) else (config.sources[0], parse_modality(config.target))
+    return taken_over(config, find_model(initial, *pair).path)
 
 
 def _train(config: TrainConfig | DisDiffTrainConfig, report: Reporter, *, resume: bool, dry_run: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 from tiny import write_head
 
-from imputer.cli.train import _read
+from imputer.cli.train_settings import setting_of
 from imputer.modality import Modality
 from imputer.phantom import make_head
 
@@ -69,6 +69,28 @@ def test_a_dry_run_says_the_plan_and_writes_nothing(run: Run, scans: Path, tmp_p
     said = {line.split("  ")[0]: line.split()[-1] for line in result.stdout.splitlines()}
     assert (said["cases to train on"], said["cases held out"]) == ("2", "1")
     assert (said["seed"], said["width"], said["paired"], said["steps"]) == ("7", "8", "True", "2")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_from_a_model_has_its_network_and_what_is_set_beside(run: Run, scans: Path, tmp_path: Path) -> None:
+    folders = ("--source", scans / "t1", "--target", scans / "t2", "-o", tmp_path / "run")
+    result = run(
+        "train", "syndiff", *folders, "--paired", "--init", "syndiff-t1-t2", "--set", "pixel_mm=2", "--dry-run"
+    )
+    assert result.exit_code == 0, result.output
+    said = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in result.stdout.splitlines()}
+    assert (said["width"], said["channel_multipliers"], said["direction"]) == ("16", "(1, 2, 4, 4, 4)", "forward")
+    assert (said["pixel_mm"], Path(said["initial"]).name) == ("2.0", "syndiff-t1-t2.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("syndiff-t7", ["syndiff-t7"]), ("disdiff-t1-t2", ["train syndiff"]), ("gone.safetensors", ["gone"])],
+)
+def test_a_model_that_a_run_cannot_start_from_is_refused(
+    run: Run, scans: Path, tmp_path: Path, name: str, words: list[str]
+) -> None:
+    assert_refused(run(*arguments(scans, tmp_path / "run", "--paired", "--init", name)), 4, *words)
     assert not (tmp_path / "run").exists()
 
 
@@ -154,8 +176,8 @@ def test_missing_folders_are_two(run: Run) -> None:
     ],
 )
 def test_a_setting_is_read_as_what_is_there(text: str, like: object, value: object) -> None:
-    assert _read(text, like) == value
-    assert type(_read(text, like)) is type(value)
+    assert setting_of(text, like) == value
+    assert type(setting_of(text, like)) is type(value)
 
 
 def aldm_arguments(scans: Path, run_folder: Path, *more: object) -> list[object]:
