@@ -47,14 +47,20 @@ def regrid(moving: Volume, fixed: Volume, transform: sitk.Transform | None = Non
     """
     if transform is None and same_grid(moving, fixed):
         return fixed.with_array(moving.array, modality=moving.modality)
-    image = to_image(moving)
-    variances = _widening(moving, fixed) if smooth else [0.0]
-    if max(variances) > LEAST_WIDENING:
-        width = 2 * int(np.ceil(4 * np.sqrt(max(variances)))) + 3
-        image = sitk.DiscreteGaussian(image, variances, width, 0.001, False)
+    image = widened(moving, fixed) if smooth else to_image(moving)
     way = transform if transform is not None else sitk.Transform(3, sitk.sitkIdentity)
     resampled = sitk.Resample(image, to_image(fixed), way, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
     return fixed.with_array(sitk.GetArrayFromImage(resampled).T, modality=moving.modality)
+
+
+def widened(moving: Volume, fixed: Volume) -> sitk.Image:
+    """Return a volume as an image whose voxels are as wide as those of `fixed` where these are larger."""
+    image = to_image(moving)
+    variances = _widening(moving, fixed)
+    if max(variances) <= LEAST_WIDENING:
+        return image
+    width = 2 * int(np.ceil(4 * np.sqrt(max(variances)))) + 3
+    return sitk.DiscreteGaussian(image, variances, width, 0.001, False)
 
 
 def same_grid(one: Volume, other: Volume) -> bool:

@@ -175,6 +175,8 @@ class SliceConfig(RunConfig):
 
     both_grids: bool = False
     """Paired only: each pair also on the grid of its target, which is then the one that was not resampled."""
+    tilted_grids: int = 0
+    """Paired only: each pair also on so many grids of clinical slices, tilted and warped in three dimensions."""
     balance: bool = False
     """Volumes weigh the same, whatever their number of slices; else slices do."""
     augment: bool = True

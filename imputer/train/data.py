@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
@@ -24,8 +25,11 @@ from imputer.modality import Modality, guess_modality
 from imputer.preprocess.box import BACKGROUND
 from imputer.preprocess.orient import Orient
 from imputer.preprocess.recipe import Recipe
+from imputer.preprocess.regrid import regrid
+from imputer.seeds import derive_seed
 from imputer.train import augment
-from imputer.train.register import align_rigidly
+from imputer.train.register import alignment
+from imputer.train.tilt import draw
 from imputer.volume import Volume
 
 
@@ -167,37 +171,98 @@ def load_pair(case: Case, fixed: str, *, register: bool) -> tuple[Volume, Volume
     return (source, target) if fixed == "source" else (target, source)
 
 
+@dataclass(frozen=True)
+class Together:
+    """The volumes of a case as they are, and how they lie to one of them.
+
+    Parameters
+    ----------
+    still : the volume whose places are those of the case.
+    volumes : sources, None for one that is missing, then the target.
+    ways : for each the transform from places of `still` to its own, LPS mm.
+    """
+
+    still: Volume
+    volumes: list[Volume | None]
+    ways: list[sitk.Transform]
+
+    @classmethod
+    def load(cls, case: Case, fixed: str, *, register: bool) -> Together:
+        """Load a case; parameters and errors as those of `load_together`."""
+        if not case.is_whole or case.target is None:
+            raise UsageError(
+                f"Case {case.name} has only one of the two contrasts.", remedy="Leave it out or train unpaired."
+            )
+        first = next(path for path in case.sources if path is not None)
+        still_path = first if fixed == "source" else case.target
+        still = load(still_path)
+        paths = (*case.sources, case.target)
+        volumes = [None if path is None else still if path == still_path else load(path) for path in paths]
+        ways = [
+            alignment(still if volume is None else volume, still, search=register and volume not in (None, still))
+            for volume in volumes
+        ]
+        return cls(still, volumes, ways)
+
+    def on_grid(self, *, smooth: bool) -> list[Volume | None]:
+        """Return the volumes on the grid of `still`; see `regrid` for `smooth`, which spares the target."""
+        last = len(self.volumes) - 1
+        return [
+            volume if volume is None or volume is self.still
+            else regrid(volume, self.still, way, smooth=smooth and number != last)
+            for number, (volume, way) in enumerate(zip(self.volumes, self.ways, strict=True))
+        ]  # fmt: skip
+
+
 def load_together(case: Case, fixed: str, *, register: bool) -> tuple[list[Volume | None], Volume]:
     """Load a case's sources, None for one that is missing, and its target, all on one grid.
 
     `fixed` is "source", for the grid of the first source that is there, or "target". Raises UsageError where there is
-    no source or no target.
+    no source or no target, InputError where two volumes cannot be aligned.
     """
-    if not case.is_whole or case.target is None:
-        raise UsageError(
-            f"Case {case.name} has only one of the two contrasts.", remedy="Leave it out or train unpaired."
-        )
-    first = next(path for path in case.sources if path is not None)
-    still_path = first if fixed == "source" else case.target
-    still = load(still_path)
+    return _divided(_on_grid(Together.load(case, fixed, register=register), case))
 
-    def placed(path: Path, *, smooth: bool) -> Volume:
-        return still if path == still_path else align_rigidly(load(path), still, search=register, smooth=smooth)
 
+def _on_grid(together: Together, case: Case) -> list[Volume | None]:
     # As in synthesis, where sources beside the first one are smoothed before they are resampled to larger voxels.
-    sources = [None if path is None else placed(path, smooth=bool(case.others)) for path in case.sources]
-    return sources, placed(case.target, smooth=False)
+    return together.on_grid(smooth=bool(case.others))
+
+
+def _divided(volumes: list[Volume | None]) -> tuple[list[Volume | None], Volume]:
+    *sources, target = volumes
+    assert target is not None
+    return sources, target
 
 
 def paired_stack(case: Case, grid: str, recipes: tuple[Recipe, Recipe], *, register: bool) -> Stack:
     """Make a case's stack on the grid of its source or target; `slices` are the source's, `partner` the target's."""
-    sources, target = load_together(case, grid, register=register)
+    return _stack(case.name, load_together(case, grid, register=register), recipes)
+
+
+def tilted_stacks(
+    case: Case, recipes: tuple[Recipe, Recipe], *, register: bool, count: int, pixel_mm: float, seed: int
+) -> list[Stack]:
+    """Make stacks of a case on `count` tilted grids through its warped volumes; see `imputer.train.tilt`.
+
+    `pixel_mm` is about the size of the grids' pixels; the draws follow from `seed` and the case's name.
+    """
+    together = Together.load(case, "source", register=register)
+    made = []
+    for number in range(count):
+        generator = np.random.default_rng(derive_seed(seed, "tilt", case.name, number))
+        volumes = draw(together.still, pixel_mm, generator).volumes(together.volumes, together.ways)
+        made.append(_stack(case.name, _divided(volumes), recipes))
+    return made
+
+
+def _stack(name: str, volumes: tuple[list[Volume | None], Volume], recipes: tuple[Recipe, Recipe]) -> Stack:
+    sources, target = volumes
     partner, _ = recipes[1].forward(target)
     missing = np.full_like(partner, BACKGROUND)
     slices = np.concatenate([missing if each is None else recipes[0].forward(each)[0] for each in sources], axis=1)
     keep = slices_with_head(slices) & slices_with_head(partner)
     present = tuple(each is not None for each in sources)
-    return Stack(case.name, slices[keep].astype(np.float16), partner[keep].astype(np.float16), present)
+    return Stack(name, slices[keep].astype(np.float16), partner[keep].astype(np.float16), present)
 
 
 def voxel_sizes(paths: Iterable[Path]) -> dict[str, list[float]]:

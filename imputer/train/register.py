@@ -27,13 +27,22 @@ def align_rigidly(moving: Volume, fixed: Volume, *, search: bool = True, smooth:
     Both arrays are (I, J, K) float32; the result has the affine of `fixed` and the modality of `moving`. Raises
     InputError where the search fails: fewer than four slices, or volumes that do not overlap.
     """
-    transform: sitk.Transform = sitk.Transform(3, sitk.sitkIdentity)
-    if search:
-        fixed_image, moving_image = to_image(fixed), to_image(moving)
-        found = _rigid_transform(fixed_image, moving_image)
-        if _likeness(fixed_image, moving_image, found) > _likeness(fixed_image, moving_image, transform):
-            transform = found  # with thick slices the search may end worse than where it began
-    return regrid(moving, fixed, transform, smooth=smooth)
+    return regrid(moving, fixed, alignment(moving, fixed, search=search), smooth=smooth)
+
+
+def alignment(moving: Volume, fixed: Volume, *, search: bool = True) -> sitk.Transform:
+    """Return the rigid transform from places of `fixed` to those of `moving`, LPS mm; the identity without `search`.
+
+    Errors as those of `align_rigidly`.
+    """
+    unmoved: sitk.Transform = sitk.Transform(3, sitk.sitkIdentity)
+    if not search:
+        return unmoved
+    fixed_image, moving_image = to_image(fixed), to_image(moving)
+    found = _rigid_transform(fixed_image, moving_image)
+    # With thick slices the search may end worse than where it began.
+    is_better = _likeness(fixed_image, moving_image, found) > _likeness(fixed_image, moving_image, unmoved)
+    return found if is_better else unmoved
 
 
 def _rigid_transform(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:

@@ -10,6 +10,7 @@ from imputer.errors import UsageError
 from imputer.methods.syndiff import CHANNELS, FUSIONS, MEAN
 from imputer.modality import Modality, parse_modality
 from imputer.nets.layers import group_count
+from imputer.preprocess.recipe import Recipe
 from imputer.train import loop
 from imputer.train.adversarial_trainer import RunData
 from imputer.train.augment import strength_of
@@ -22,6 +23,7 @@ from imputer.train.data import (
     held_apart,
     paired_stack,
     swapped,
+    tilted_stacks,
     unpaired_stack,
     voxel_sizes,
 )
@@ -56,6 +58,7 @@ def check(config: AnySliceConfig) -> None:
         {
             "steps": (1, 10**9),
             "validation_slices": (1, 10**6),
+            "tilted_grids": (0, 1000),
             "generator_rate": (0, 10),
             "source_dropout": (0, MOST_DROPOUT),
             "discriminator_width": (1, 4096),
@@ -66,6 +69,8 @@ def check(config: AnySliceConfig) -> None:
         raise UsageError("Unpaired training needs the adversarial loss.", remedy="Give --set adversarial_weight=1.")
     if not config.paired and config.both_grids:
         raise UsageError("Without pairs each volume has one grid.", remedy="Add --paired or drop both_grids.")
+    if not config.paired and config.tilted_grids:
+        raise UsageError("Without pairs each volume has one grid.", remedy="Add --paired or drop tilted_grids.")
     if not config.paired and config.patch_weight > 0:
         raise UsageError("The patch loss on estimates is for paired data.", remedy="Add --paired or drop patch_weight.")
     if isinstance(config, TrainConfig):
@@ -225,10 +230,24 @@ def _volumes(config: AnySliceConfig, cases: list[Case]) -> Iterator[tuple[Modali
 
 def _pair(config: AnySliceConfig, case: Case, name: str, *, on_target: bool = False) -> Stack:
     """Make a case's paired stack on the grid of the direction's own source, or target; `slices` are that source's."""
-    recipes = (data_recipe(config, config.source_white), data_recipe(config, config.target_white))
     forward = name == "forward"
-    stack = paired_stack(case, "source" if forward != on_target else "target", recipes, register=config.register)
+    grid = "source" if forward != on_target else "target"
+    stack = paired_stack(case, grid, _recipes(config), register=config.register)
     return stack if forward else swapped(stack)
+
+
+def _tilted(config: AnySliceConfig, case: Case, name: str) -> list[Stack]:
+    """Make a case's paired stacks on tilted grids; the two directions have the same ones."""
+    made = tilted_stacks(
+        case, _recipes(config),
+        register=config.register, count=config.tilted_grids, pixel_mm=config.pixel_mm, seed=config.seed,
+    )  # fmt: skip
+    return made if name == "forward" else [swapped(stack) for stack in made]
+
+
+def _recipes(config: AnySliceConfig) -> tuple[Recipe, Recipe]:
+    """Return the recipes of training data of source and target."""
+    return data_recipe(config, config.source_white), data_recipe(config, config.target_white)
 
 
 def sampler_of(config: AnySliceConfig, cases: list[Case], name: str) -> SliceSampler:
@@ -236,6 +255,8 @@ def sampler_of(config: AnySliceConfig, cases: list[Case], name: str) -> SliceSam
     if config.paired:
         grids = (False, True) if config.both_grids else (False,)
         stacks = [_pair(config, case, name, on_target=on_target) for case in cases for on_target in grids]
+        if config.tilted_grids:
+            stacks += [stack for case in cases for stack in _tilted(config, case, name)]
     else:  # images of the contrast that the direction synthesises
         white = config.target_white if name == "forward" else config.source_white
         paths = [(case.name, case.target if name == "forward" else case.source) for case in cases]

@@ -42,6 +42,8 @@ pytest.importorskip("lightning_fabric", reason="training needs the extra train")
         ({"r1_every": 0}, "r1_every"),
         ({"patch_weight": 0.1}, "paired"),
         ({"both_grids": True}, "paired"),
+        ({"tilted_grids": 2}, "paired"),
+        ({"paired": True, "tilted_grids": -1}, "tilted_grids"),
         ({"initial": "model.safetensors"}, "--direction"),
         ({"width": 0}, "width.*--set"),
         ({"diffusion_steps": 0}, "steps.*--set"),
@@ -113,6 +115,24 @@ def test_without_the_extra_the_error_names_it(make_config: MakeConfig, monkeypat
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     with pytest.raises(ImputerError, match=r"imputer\[train\]"):
         start(make_config())
+
+
+def test_pairs_can_be_learnt_on_tilted_grids(make_config: MakeConfig, cohort: Path) -> None:
+    folders = {"source_dir": str(cohort), "target_dir": str(cohort), "target": "flair"}
+    config = make_config(paired=True, tilted_grids=2, **folders)
+    training, _ = plan(config)
+    plain = sampler_of(replace(config, tilted_grids=0), training, "forward").stacks
+    stacks, again, turned = (sampler_of(config, training, name).stacks for name in ("forward", "forward", "backward"))
+    assert [stack.name for stack in stacks[len(plain) :]] == [case.name for case in training for _ in range(2)]
+    assert len(stacks) == len(again) == len(turned) == 3 * len(plain) == 6
+    for number, stack in enumerate(stacks):
+        if number < len(plain):
+            assert np.array_equal(stack.slices, plain[number].slices)
+            continue
+        assert np.array_equal(stack.slices, again[number].slices)
+        assert np.array_equal(stack.slices, turned[number].partner)
+        assert np.array_equal(stack.partner, turned[number].slices)
+        assert all(stack.slices.shape != each.slices.shape for each in plain)
 
 
 @pytest.mark.parametrize("name", ["forward", "backward"])
