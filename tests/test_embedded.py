@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imputer.io.dispatch import load
 from imputer.modality import Modality
 from imputer.nets.checkpoint import read_header
 from imputer.preprocess.orient import Orient
@@ -21,14 +22,16 @@ from imputer.weights.manifest import Entry, entries
 
 PATIENT = Path(__file__).resolve().parents[1].parent / "shared/data/open_ms/native/patient04"
 FILES = {Modality.T1: "study1_T1W.nii.gz", Modality.T2: "study1_T2W.nii.gz", Modality.FLAIR: "study1_FLAIR.nii.gz"}
-# Of the best intensity mapping fitted on the training patients, on the same patient and metric: dB and SSIM as
-# benchmarks/score_models.py printed them.
+EVERY = 2  # slices of a model that goes slice by slice: half of the time, and scores of the same size
+# Of the best intensity mapping fitted on the training patients (benchmarks/score_models.py), on the same slices of the
+# same patient: dB and SSIM.
 MAPPING = {
-    "t1->t2": (20.95, 0.712),
-    "t2->t1": (20.53, 0.731),
-    "t1->flair": (23.12, 0.788),
-    "t2->flair": (21.94, 0.754),
+    "t1->t2": (20.99, 0.713),
+    "t2->t1": (20.48, 0.730),
+    "t1->flair": (23.01, 0.785),
+    "t2->flair": (21.76, 0.752),
 }
+MAPPING_OF_ALL_SLICES = (20.95, 0.712)  # from T1 to T2
 # How far above the mapping a model must be. The bar is 2.2 dB and 0.09 on the mean over patients; from T1 to FLAIR the
 # mapping does better on this patient than on others, and what is reached here is held.
 MARGIN = {"t1->t2": (2.2, 0.09), "t2->t1": (2.2, 0.09), "t1->flair": (2.2, 0.07), "t2->flair": (2.2, 0.09)}
@@ -75,9 +78,9 @@ def test_a_held_out_patient_is_imputed_better_than_by_a_mapping(entry: Entry) ->
 @pytest.mark.slow
 @pytest.mark.skipif(not PATIENT.is_dir(), reason="needs the developers' ../shared/data/open_ms")
 def test_the_model_of_whole_volumes_imputes_a_held_out_patient_better_than_a_mapping() -> None:
-    scores = _scores(Modality.T1, Modality.T2, ALDM)
-    assert scores["psnr"] >= MAPPING["t1->t2"][0] + ALDM_MARGIN[0]
-    assert scores["ssim"] >= MAPPING["t1->t2"][1] + ALDM_MARGIN[1]
+    scores = _scores(Modality.T1, Modality.T2, ALDM, every=1)
+    assert scores["psnr"] >= MAPPING_OF_ALL_SLICES[0] + ALDM_MARGIN[0]
+    assert scores["ssim"] >= MAPPING_OF_ALL_SLICES[1] + ALDM_MARGIN[1]
 
 
 @pytest.mark.slow
@@ -99,11 +102,19 @@ def _reference(source: Modality, target: Modality) -> Volume:
     return load_pair(case, "source", register=True)[1]
 
 
-def _scores(source: Modality, target: Modality, model: str) -> dict[str, float]:
-    """Scores of what a model makes of the held-out patient, against the real target aligned to its source."""
-    reference = _reference(source, target)
-    made = synthesise(PATIENT / FILES[source], to=target, from_=source, model=model, device="cpu").volume
+def _scores(source: Modality, target: Modality, model: str, *, every: int = EVERY) -> dict[str, float]:
+    """Scores of what a model makes of slices of the held-out patient, against the real target aligned to its source."""
+    given, reference = (
+        _slices_of(volume, every) for volume in (load(PATIENT / FILES[source]), _reference(source, target))
+    )
+    made = synthesise(given, to=target, from_=source, model=model, device="cpu").volume
     return paired_scores(Orient().forward(reference)[0].array, Orient().forward(made)[0].array)
+
+
+def _slices_of(volume: Volume, every: int) -> Volume:
+    """The first slice and each `every`-th after it, of a volume whose third axis goes from slice to slice."""
+    affine = volume.affine @ np.diag([1.0, 1.0, every, 1.0])
+    return Volume(volume.array[:, :, ::every], affine, volume.modality)
 
 
 @pytest.mark.skipif(not PATIENT.is_dir(), reason="needs the developers' ../shared/data/open_ms")
