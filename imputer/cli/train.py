@@ -277,11 +277,17 @@ def _from_model(config: AnyConfig, initial: str | None) -> AnyConfig:
         return config
     from imputer.train.aldm_config import AldmConfig
     from imputer.train.initial import taken_over
-    from imputer.weights.find import find_model
+    from imputer.weights.find import find_model, matching
+    from imputer.weights.hub import SCHEME
 
     # Of a repository with several models the one of the run's pair.
-    pair = () if isinstance(config, AldmConfig) else (config.sources[0], parse_modality(config.target))
-    return taken_over(config, find_model(initial, *pair).path)
+    several = initial.startswith(SCHEME) and len(matching(initial)) > 1
+    source, target = (
+        (config.sources[0], parse_modality(config.target))
+        if several and not isinstance(config, AldmConfig)
+        else (None, None)
+    )
+    return taken_over(config, find_model(initial, source, target).path)
 
 
 def _train(config: TrainConfig | DisDiffTrainConfig, report: Reporter, *, resume: bool, dry_run: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imputer.errors import UsageError
@@ -59,12 +59,13 @@ def completed(config: AnyConfig, given: dict[str, Any], others: Sequence[str]) -
     """
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     known = asdict(config)
+    usual = {field.name: field.default for field in fields(config)}  # an empty tuple does not tell of what it is one
     for text in others:
         name, separator, value = text.partition("=")
         if not separator or name not in known:
             raise UsageError(f"There is no setting {name!r}.", remedy=f"Settings: {', '.join(known)}.")
         try:
-            config = replace(config, **{name: setting_of(value, known[name])})
+            config = replace(config, **{name: setting_of(value, known[name] or usual[name])})
         except ValueError as error:
             raise UsageError(f"{value!r} is no value for the setting {name}.") from error
     return config

@@ -220,12 +220,8 @@ def load_together(case: Case, fixed: str, *, register: bool) -> tuple[list[Volum
     `fixed` is "source", for the grid of the first source that is there, or "target". Raises UsageError where there is
     no source or no target, InputError where two volumes cannot be aligned.
     """
-    return _divided(_on_grid(Together.load(case, fixed, register=register), case))
-
-
-def _on_grid(together: Together, case: Case) -> list[Volume | None]:
     # As in synthesis, where sources beside the first one are smoothed before they are resampled to larger voxels.
-    return together.on_grid(smooth=bool(case.others))
+    return _divided(Together.load(case, fixed, register=register).on_grid(smooth=bool(case.others)))
 
 
 def _divided(volumes: list[Volume | None]) -> tuple[list[Volume | None], Volume]:

@@ -51,6 +51,12 @@ class Header:
             found = found.get(name) if isinstance(found, Mapping) else None
         return found if isinstance(found, Mapping) else {}
 
+    @property
+    def white(self) -> Any:
+        """The intensity mapped to 1, in units of the volume's mean as in all runs; None where it is in others."""
+        intensity = self.step("intensity")
+        return intensity.get("white") if intensity.get("scale") == "global_mean" else None
+
     def step(self, name: str) -> Mapping[str, Any]:
         """Return the recipe's step of that name; an empty table where there is none."""
         steps = self.content.get("recipe")
@@ -101,7 +107,7 @@ def _syndiff(header: Header, config: TrainConfig) -> Iterator[tuple[str, Any]]:
     yield from _of_slices(header)
     backward = (header.content.get("source"), header.content.get("target")) == (config.target, config.source)
     yield "direction", "backward" if backward else "forward"
-    yield "target_white" if backward else "source_white", header.step("intensity").get("white")
+    yield "target_white" if backward else "source_white", header.white
     if config.other_sources:
         yield "fusion", header.content.get("fusion")
 
@@ -118,7 +124,7 @@ def _disdiff(header: Header) -> Iterator[tuple[str, Any]]:
         yield "attribute_size", attribute or None
     channels = generator.get("image_channels")
     yield "content_maps", channels - 1 if isinstance(channels, int) else None
-    yield from ((name, header.step("intensity").get("white")) for name in ("source_white", "target_white"))
+    yield from ((name, header.white) for name in ("source_white", "target_white"))
 
 
 def _of_slices(header: Header) -> Iterator[tuple[str, Any]]:
@@ -138,9 +144,9 @@ def _aldm(header: Header) -> Iterator[tuple[str, Any]]:
     inputs, channels = unet.get("inputs"), first.get("latent_channels")
     yield "source_latent", inputs == 3 * channels if inputs and channels else None
     yield "voxel_mm", header.step("isotropic").get("mm")
-    yield "white", header.step("intensity").get("white")
+    yield "white", header.white
     yield "projector_steps_back", header.table("projector_schedule").get("steps")
-    yield "latent_limit", header.content.get("latent_limit")
+    yield "latent_limit", header.content.get("latent_limit", 0.0)
 
 
 def _picked(table: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

@@ -95,6 +95,8 @@ def check(config: AnySliceConfig) -> None:
 
 
 def _check_syndiff(config: TrainConfig) -> None:
+    if config.initial and not config.paired:
+        raise UsageError("Only paired training starts from a model.", remedy="Add --paired or leave --init out.")
     if config.direction not in DIRECTIONS:
         raise UsageError(f"Direction {config.direction!r} is unknown.", remedy="Use both, forward or backward.")
     if config.direction != "both" and not config.paired:

@@ -1,7 +1,7 @@
 """Other slices of the same head: a tilted grid through a volume that is warped in three dimensions.
 
 Few patients have to stand for many, and warps of a slice never show what lies between two of them. All volumes of a
-case are resampled in one step, by cubic splines, so that they stay as sharp as they were.
+case are resampled in one step, by cubic splines, after their voxels were widened where those of the grid are larger.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from imputer.preprocess.regrid import to_image, widened
+from imputer.preprocess.resample import SPLINE_MINIMUM
 from imputer.volume import Volume
 
 TILT = 8.0  # degrees, largest, about the axes within a slice, where slices are thick
@@ -58,9 +59,8 @@ class Tilt:
         return [None if volume is None else next(made) for volume in volumes]
 
     def _resampled(self, volume: Volume, way: sitk.Transform, seen: NDArray[np.bool_]) -> Volume:
-        is_thin = across(volume) * THICK < across(self.grid)
-        image = widened(volume, self.grid) if is_thin else to_image(volume)
-        array = _resample(image, self.grid, way, sitk.sitkBSpline)
+        interpolator = sitk.sitkBSpline if min(volume.shape) >= SPLINE_MINIMUM else sitk.sitkLinear
+        array = _resample(widened(volume, self.grid), self.grid, way, interpolator)
         # A spline overshoots at edges: nothing shall be darker than the volume is.
         return self.grid.with_array(np.maximum(array, volume.array.min()) * seen, modality=volume.modality)
 

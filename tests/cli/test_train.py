@@ -8,10 +8,11 @@ from pathlib import Path
 import nibabel
 import pytest
 from nibabel.nifti1 import Nifti1Image
-from tiny import write_head
+from tiny import make_header, write_head
 
 from imputer.cli.train_settings import setting_of
 from imputer.modality import Modality
+from imputer.nets.checkpoint import write_package
 from imputer.phantom import make_head
 
 from .conftest import Run, assert_refused
@@ -81,6 +82,17 @@ def test_a_run_from_a_model_has_its_network_and_what_is_set_beside(run: Run, sca
     said = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in result.stdout.splitlines()}
     assert (said["width"], said["channel_multipliers"], said["direction"]) == ("16", "(1, 2, 4, 4, 4)", "forward")
     assert (said["pixel_mm"], Path(said["initial"]).name) == ("2.0", "syndiff-t1-t2.safetensors")
+
+
+def test_numbers_stay_numbers_where_the_model_has_none(run: Run, scans: Path, tmp_path: Path) -> None:
+    """A network without attention has an empty list of its levels."""
+    network = {"width": 8, "channel_multipliers": [1, 1], "attention_levels": []}
+    header = {**make_header(Modality.T1, Modality.T2), "network": network}
+    write_package(tmp_path / "model.safetensors", {}, header)
+    more = ("--paired", "--init", tmp_path / "model.safetensors", "--set", "attention_levels=1,2", "--dry-run")
+    result = run(*arguments(scans, tmp_path / "run", *more))
+    assert result.exit_code == 0, result.output
+    assert "(1, 2)" in result.stdout
 
 
 @pytest.mark.parametrize(

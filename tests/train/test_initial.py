@@ -15,6 +15,7 @@ from imputer.modality import Modality
 from imputer.nets.checkpoint import load_strictly, read_header, read_tensors, write_package
 from imputer.nets.disdiff import DisDiff
 from imputer.nets.ncsnpp import NCSNpp
+from imputer.preprocess.recipe import released_recipe
 from imputer.train.aldm_config import AldmConfig
 from imputer.train.aldm_model import starting_tensors
 from imputer.train.config import TrainConfig
@@ -41,9 +42,7 @@ def write_with(path: Path, changes: dict[str, Any]) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "entry", [entry for entry in EMBEDDED.values() if entry.method == "syndiff"], ids=lambda e: e.id
-)
+@pytest.mark.parametrize("entry", SYNDIFF, ids=lambda entry: entry.id)
 def test_an_embedded_syndiff_fits_without_a_setting(entry: Entry) -> None:
     first, *others = (source.value for source in entry.sources)
     run = replace(T1_TO_T2, source=first, other_sources=tuple(others), target=entry.targets[0].value)
@@ -89,6 +88,12 @@ def test_the_direction_is_the_models(tmp_path: Path, source: str, target: str, d
     config = taken_over(replace(T1_TO_T2, source=source, target=target), path)
     whites = {"source_white": 4.0, "target_white": 4.0, white: 5.0}
     assert (config.direction, {name: getattr(config, name) for name in whites}) == (direction, whites)
+
+
+def test_intensities_on_another_scale_are_not_taken_over(tmp_path: Path) -> None:
+    """The authors' models go by a percentile, all runs by the mean."""
+    changes = {"recipe": released_recipe(256).to_json()}
+    assert taken_over(T1_TO_T2, write_with(tmp_path / "model.safetensors", changes)).source_white == 4.0
 
 
 def test_the_rest_of_the_run_stays_as_it_was(tmp_path: Path) -> None:
