@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,7 +69,8 @@ def taken_over(config: AnyConfig, path: Path) -> AnyConfig:
     """Return the settings of a run with those that its starting model, a package, asks for; it becomes `initial`.
 
     They are what its tensors have to fit: the shape of the networks, the size of pixels or voxels, the intensity mapped
-    to 1, the reverse steps; of SynDiff also the direction. Raises ModelError where the file is no package, or one of
+    to 1, the reverse steps; of SynDiff also the direction. What comes of a model has its licence, unless another one is
+    given. Raises ModelError where the file is no package, or one of
     another method.
     """
     header = Header(read_header(path))
@@ -83,7 +85,8 @@ def taken_over(config: AnyConfig, path: Path) -> AnyConfig:
             f"{path.name} is no model that 'train {method}' can start from.", remedy=f"Give one of the method {method}."
         )
     settings: dict[str, Any] = {"initial": str(path)}
-    for name, value in told:
+    licence = header.table("about").get("licence")
+    for name, value in chain(told, [("licence", licence)]):
         if value is not None:
             settings[name] = _like(getattr(config, name), value, f"{path.name} has no usable {name} in its header.")
     return replace(config, **settings)

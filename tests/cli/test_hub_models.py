@@ -76,6 +76,19 @@ def test_another_user_runs_what_was_pushed(run: Run, pushed: str, t1: Path) -> N
     assert len(record["weights_sha256"]) == 64
 
 
+@pytest.mark.parametrize(("source", "target", "direction"), [("t1", "t2", "forward"), ("t2", "t1", "backward")])
+def test_another_user_trains_on_from_what_was_pushed(
+    run: Run, pushed: str, t1: Path, source: str, target: str, direction: str
+) -> None:
+    t1.with_name("t2.nii.gz").write_bytes(t1.read_bytes())
+    folders = ("--source", t1.parent, "--target", t1.parent, "-o", t1.parent / "run")
+    contrasts = ("--from", source, "--to", target, "--paired")
+    result = run("train", "syndiff", *folders, *contrasts, "--init", NAME, "--crop", "64x64", "--dry-run")
+    assert result.exit_code == 0, result.output
+    said = {line.split("  ")[0]: line.split("  ")[-1].strip() for line in result.stdout.splitlines()}
+    assert (said["direction"], said["licence"]) == (direction, "CC-BY-NC-4.0")
+
+
 def test_what_was_pulled_needs_no_network(run: Run, pushed: str, server: HubServer, t1: Path) -> None:
     assert_refused(run("synth", t1, "--to", "t2", "-m", NAME, "--offline"), 4, NAME, "imputer models pull")
     pulled = run("models", "pull", NAME)

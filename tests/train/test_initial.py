@@ -96,12 +96,18 @@ def test_intensities_on_another_scale_are_not_taken_over(tmp_path: Path) -> None
     assert taken_over(T1_TO_T2, write_with(tmp_path / "model.safetensors", changes)).source_white == 4.0
 
 
+def test_the_licence_goes_on(tmp_path: Path) -> None:
+    path = write_with(tmp_path / "model.safetensors", {"about": {"licence": "CC-BY-NC-4.0"}})
+    assert taken_over(T1_TO_T2, path).licence == "CC-BY-NC-4.0"
+    assert taken_over(T1_TO_T2, file_of("syndiff-t1-t2")).licence == "CC-BY-4.0"
+
+
 def test_the_rest_of_the_run_stays_as_it_was(tmp_path: Path) -> None:
     path = write_model(tmp_path / "model.safetensors")
     before, after = asdict(T1_TO_T2), asdict(taken_over(T1_TO_T2, path))
     assert {name for name in before if before[name] != after[name]} == {
         "initial", "direction", "pixel_mm", "width", "channel_multipliers", "blocks_per_level", "attention_levels",
-        "latent_size", "latent_width", "shared_noise",
+        "latent_size", "latent_width", "shared_noise", "licence",
     }  # fmt: skip
 
 
@@ -128,7 +134,7 @@ def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, changes: dict[s
 
 
 def test_what_a_header_does_not_tell_stays_as_it_was(tmp_path: Path) -> None:
-    changes = {"recipe": 7, "network": [], "schedule": None, "shared_noise": None}
+    changes = {"recipe": 7, "network": [], "schedule": None, "shared_noise": None, "about": {}}
     config = taken_over(T1_TO_T2, path := write_with(tmp_path / "model.safetensors", changes))
     assert config == replace(T1_TO_T2, initial=str(path), direction="forward")
 
