@@ -54,6 +54,7 @@ LONG: dict[str, Any] = {**PIXEL, "structure_weight": 0.3, "generator_rate": 5e-4
 OWN_CHAIN: dict[str, Any] = {**LONG, "rollout": 1.0, "balance": True}
 OWN_CHAIN_WEAK: dict[str, Any] = {**OWN_CHAIN, "generator_rate": 3e-4, "intensity_strength": "weak"}
 BOTH_GRIDS: dict[str, Any] = {**OWN_CHAIN_WEAK, "structure_weight": 0.6, "generator_rate": 2e-4, "both_grids": True}
+TILTED: dict[str, Any] = {**BOTH_GRIDS, "generator_rate": 4e-4, "tilted_grids": 4}
 OWN_CHAIN_PATCH: dict[str, Any] = {
     **OWN_CHAIN,
     "patch_weight": 0.01,
@@ -91,10 +92,12 @@ STAGES = (
     Stage("t1-flair-long", "t1", "flair", 3750, LONG, "t1-flair-structure"),
     Stage("t1-flair-chain", "t1", "flair", 10000, OWN_CHAIN, "t1-flair-long"),
     Stage("t1-flair-weak", "t1", "flair", 4000, OWN_CHAIN_WEAK, "t1-flair-chain"),
-    Stage("t1-flair", "t1", "flair", 2400, BOTH_GRIDS, "t1-flair-weak"),
+    Stage("t1-flair-grids", "t1", "flair", 2400, BOTH_GRIDS, "t1-flair-weak"),
+    Stage("t1-flair", "t1", "flair", 3500, TILTED, "t1-flair-grids"),
     Stage("t2-flair-structure", "t2", "flair", 2250, STRUCTURE, "t2-t1-pixel"),
     Stage("t2-flair-long", "t2", "flair", 3750, LONG, "t2-flair-structure"),
-    Stage("t2-flair", "t2", "flair", 6000, OWN_CHAIN, "t2-flair-long"),
+    Stage("t2-flair-chain", "t2", "flair", 6000, OWN_CHAIN, "t2-flair-long"),
+    Stage("t2-flair", "t2", "flair", 3000, TILTED, "t2-flair-chain"),
 )
 SHIPPED = ("t1-t2", "t2-t1", "t1-flair", "t2-flair")
 
