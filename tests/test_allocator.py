@@ -41,7 +41,8 @@ def is_glibc() -> bool:
 
 @pytest.mark.skipif(not is_glibc(), reason="the C library is not glibc")
 def test_freed_maps_are_used_again() -> None:
-    assert page_faults() < 2 * 4 * PAGES  # each of the two at most twice, not once a round
+    # Where the heap begins is drawn anew for each process, so the two may be laid out afresh once or twice.
+    assert page_faults() < MAPS * PAGES  # of both, 4 PAGES a round, at most in every fourth round
 
 
 @pytest.mark.skipif(not is_glibc(), reason="the C library is not glibc")
