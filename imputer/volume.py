@@ -128,8 +128,12 @@ def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def farthest_apart(one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, int, int]) -> float:
     """How far the corners of a grid of `shape` lie apart by two affines: the most along x, y or z, mm."""
-    corners = np.array([[*corner, 1] for corner in product(*((0, size - 1) for size in shape))], dtype=np.float64).T
-    return float(np.abs((one - other)[:3] @ corners).max())
+    return float(np.abs((one - other)[:3] @ corners_of(shape)).max())
+
+
+def corners_of(shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    """The indices of the outermost voxels of a grid, (4, 8), each as (i, j, k, 1): an affine takes them to mm."""
+    return np.array([[*corner, 1] for corner in product(*((0, size - 1) for size in shape))], dtype=np.float64).T
 
 
 def check_affine(affine: NDArray[np.float64], name: str = "The volume") -> None:

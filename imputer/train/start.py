@@ -67,10 +67,9 @@ def check(config: AnySliceConfig) -> None:
     strength_of(config.intensity_strength)
     if not config.paired and config.adversarial_weight <= 0:
         raise UsageError("Unpaired training needs the adversarial loss.", remedy="Give --set adversarial_weight=1.")
-    if not config.paired and config.both_grids:
-        raise UsageError("Without pairs each volume has one grid.", remedy="Add --paired or drop both_grids.")
-    if not config.paired and config.tilted_grids:
-        raise UsageError("Without pairs each volume has one grid.", remedy="Add --paired or drop tilted_grids.")
+    for name in ("both_grids", "tilted_grids"):
+        if not config.paired and getattr(config, name):
+            raise UsageError("Without pairs each volume has one grid.", remedy=f"Add --paired or drop {name}.")
     if not config.paired and config.patch_weight > 0:
         raise UsageError("The patch loss on estimates is for paired data.", remedy="Add --paired or drop patch_weight.")
     if isinstance(config, TrainConfig):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from imputer.preprocess.regrid import to_image, widened
 from imputer.preprocess.resample import SPLINE_MINIMUM
-from imputer.volume import Volume
+from imputer.volume import Volume, corners_of
 
 TILT = 8.0  # degrees, largest, about the axes within a slice, where slices are thick
 FREE_TILT = 20.0  # where they are as thin as the pixels are wide
@@ -85,8 +84,8 @@ def draw(volume: Volume, pixel_mm: float, generator: Generator) -> Tilt:
     thickness *= generator.uniform(1, SLICES_MM[1] / SLICES_MM[0])
     pixel = pixel_mm * generator.uniform(*PIXELS)
     spacing = np.array((pixel, pixel, thickness))
-    corners = np.array([place_of(volume, corner) for corner in product((0.0, 1.0), repeat=3)])
-    low, high = corners.min(axis=0), corners.max(axis=0)
+    corners = volume.affine[:3] @ corners_of(volume.shape)
+    low, high = corners.min(axis=1), corners.max(axis=1)
     shape = np.maximum(np.round((high - low) / spacing), 1).astype(int)
     affine = np.eye(4)
     affine[:3, :3] = rotation * spacing
@@ -94,12 +93,6 @@ def draw(volume: Volume, pixel_mm: float, generator: Generator) -> Tilt:
     affine[:3, 3] = centre - affine[:3, :3] @ ((shape - 1) / 2)
     grid = Volume(np.zeros(shape, dtype=np.float32), affine, volume.modality)
     return Tilt(grid, _warp(to_image(grid), generator))
-
-
-def place_of(volume: Volume, share: Sequence[float]) -> NDArray[np.float64]:
-    """Return a place in RAS mm by its shares, 0 to 1, of the way from the first to the last voxel along each axis."""
-    index = np.array(share) * (np.array(volume.shape) - 1)
-    return np.asarray(volume.affine[:3, :3] @ index + volume.affine[:3, 3])
 
 
 def _rotation(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
